@@ -1,0 +1,1 @@
+"""Xen's vocabulary: numbers, names and wire structs, no I/O."""

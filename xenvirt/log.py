@@ -1,0 +1,51 @@
+"""One line an event, from every process, to one place.
+
+Messages are worded as the drivers that they stand for word them (xennet(4),
+xenbus(4), Linux netback), so that a search finds the same words.
+"""
+
+import logging
+import os
+import sys
+from typing import Final
+
+LOG_FORMAT: Final = "%(asctime)s.%(msecs)03d %(xv_process)s[%(process)d] %(message)s"
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
+
+_JOURNAL_PRIORITY: Final = {
+    logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3,
+}  # fmt: skip
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Escapes control characters: part of a message may come from a peer."""
+
+    def __init__(self, process: str, *, journal: bool) -> None:
+        super().__init__(
+            "%(xv_process)s[%(process)d] %(message)s" if journal else LOG_FORMAT,
+            TIME_FORMAT,
+        )
+        self._process = process
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.xv_process = self._process
+        text = super().format(record)
+        lines = [
+            "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+            for line in text.split("\n")
+        ]
+        if self._journal:
+            priority = _JOURNAL_PRIORITY.get(record.levelno, 6)
+            return "\n".join(f"<{priority}>{line}" for line in lines)
+        return "\n".join(lines)
+
+
+def setup(process: str, *, debug: bool = False) -> None:
+    """Log to standard error as `process`, for the journal when it listens there."""
+    handler = logging.StreamHandler(sys.stderr)
+    journal = "JOURNAL_STREAM" in os.environ
+    handler.setFormatter(_PrintableFormatter(process, journal=journal))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if debug else logging.INFO)

@@ -67,3 +67,15 @@ class HypercallError(XenvirtError):
     def __init__(self, errno_name: str, why: str) -> None:
         super().__init__(f"{why} ({errno_name})")
         self.errno_name = errno_name
+
+
+class RingIndexError(XenvirtError):
+    """A XenStore ring whose indices cannot be (xs_wire.h, XENSTORE_ERROR_RINGIDX)."""
+
+
+class GrantError(XenvirtError):
+    """A grant operation was refused; `status` is Xen's GNTST_*, always negative."""
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(f"{what} (status {status})")
+        self.status = status

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Hop 3, backend: the host's TAP -> RX ring.
+ *
+ * A frame is read from the TAP straight into the pages that the frontend posted.
+ * Its length is known only afterwards, so room for the largest one is offered.
+ * The GSO extra-info takes the second slot (netif.h, "Guest receive"): where GSO
+ * was negotiated, the second slot's page is therefore offered last.
+ *
+ * With fewer requests posted than the largest frame may need, the frame is read
+ * into a private buffer and held until it fits: what was taken is not dropped.
+ */
+#include <string.h>
+
+#include "queue.h"
+
+#define PAGE 4096u
+
+static struct xv_rx_slot *rx_slot(struct xv_back_rx *rx, uint32_t idx)
+{
+    return &rx->slot[idx & (NET_RX_RING_SIZE - 1)];
+}
+
+static bool peer_takes_gso(const struct xv_back_queue *queue)
+{
+    return queue->base.peer.gso_tcpv4 || queue->base.peer.gso_tcpv6;
+}
+
+/* Slots that the largest frame for this frontend takes. */
+static uint32_t slots_needed_max(const struct xv_back_queue *queue)
+{
+    if (!queue->base.peer.sg)
+        return 1;
+    return XV_FRAME_PAGES + (peer_takes_gso(queue) ? 1 : 0);
+}
+
+static uint32_t slots_needed(uint32_t len, bool gso)
+{
+    return (len + PAGE - 1) / PAGE + (gso ? 1 : 0);
+}
+
+/* Copy the request at mapped_prod, and map its page. */
+static void map_request(struct xv_back_queue *queue)
+{
+    struct xv_back_rx *rx = &queue->rx;
+    struct xv_rx_slot *slot = rx_slot(rx, rx->mapped_prod);
+    struct netif_rx_request req;
+
+    shared_copy_from(&req, &netif_rx_slot(rx->ring.sring, rx->mapped_prod)->req,
+                     sizeof(req));
+    rx->mapped_prod++;
+    slot->id = req.id;
+    slot->gref = req.gref;
+    slot->page = NULL;
+    slot->status =
+        (int16_t)gnttab_map(queue->table, req.gref, false, &slot->page);
+}
+
+static void write_response(struct xv_back_queue *queue, const void *rsp)
+{
+    struct back_ring *ring = &queue->rx.ring;
+
+    shared_copy_to(netif_rx_slot(ring->sring, ring->rsp_prod_pvt++), rsp,
+                   sizeof(struct netif_rx_response));
+}
+
+/* Give up the page of the oldest request, before its response tells of it. */
+static struct xv_rx_slot *consume(struct xv_back_queue *queue)
+{
+    struct xv_rx_slot *slot = rx_slot(&queue->rx, queue->rx.ring.req_cons++);
+
+    if (slot->page)
+        gnttab_unmap(queue->table, slot->gref, false);
+    slot->page = NULL;
+    return slot;
+}
+
+static void push(struct xv_back_queue *queue)
+{
+    if (ring_push_responses_and_check_notify(&queue->rx.ring))
+        queue_notify(&queue->base);
+}
+
+/* Answer the requests before @end, the last of which has a bad grant. */
+static void refuse_requests(struct xv_back_queue *queue, uint32_t end)
+{
+    while (queue->rx.ring.req_cons != end) {
+        struct xv_rx_slot *slot = consume(queue);
+        struct netif_rx_response rsp = {
+            .id = slot->id,
+            .status = slot->status == GNTST_okay ? GNTST_general_error
+                                                 : slot->status,
+        };
+
+        write_response(queue, &rsp);
+    }
+    queue_count(&queue->base, XV_rx_bad_gref, 1);
+    push(queue);
+}
+
+/*
+ * Have @want requests mapped. Return how many are, all of them with a page; what
+ * has none is answered with the grant's status, as netback does.
+ */
+static uint32_t map_requests(struct xv_back_queue *queue, uint32_t want)
+{
+    struct xv_back_rx *rx = &queue->rx;
+    uint32_t prod = shared_acquire(&rx->ring.sring->req_prod);
+
+    if (ring_request_prod_overflow(&rx->ring, prod)) {
+        queue_break(&queue->base, XV_RX_IMPOSSIBLE_REQUESTS, prod,
+                    rx->ring.req_cons, rx->ring.nr_ents);
+        return 0;
+    }
+    while (rx->mapped_prod - rx->ring.req_cons < want && rx->mapped_prod != prod) {
+        uint32_t idx = rx->mapped_prod;
+
+        map_request(queue);
+        if (!rx_slot(rx, idx)->page)
+            refuse_requests(queue, idx + 1);
+    }
+    return rx->mapped_prod - rx->ring.req_cons;
+}
+
+/* The slot, counted from req_cons, that takes the frame's page number @page. */
+static uint32_t data_slot(uint32_t page, bool gso)
+{
+    return gso && page > 0 ? page + 1 : page;
+}
+
+static void *slot_page(struct xv_back_queue *queue, uint32_t slot)
+{
+    return rx_slot(&queue->rx, queue->rx.ring.req_cons + slot)->page;
+}
+
+/* Without GSO the second slot holds data: close the gap that was left for it. */
+static void close_gap(struct xv_back_queue *queue, uint32_t len)
+{
+    for (uint32_t page = 1; page < slots_needed(len, false); page++) {
+        uint32_t size = len - page * PAGE;
+
+        memcpy(slot_page(queue, page), slot_page(queue, page + 1),
+               size < PAGE ? size : PAGE);
+    }
+}
+
+static uint16_t first_flags(const struct xv_offload *offload)
+{
+    uint16_t flags = 0;
+
+    if (offload->csum_blank)
+        flags |= NETRXF_csum_blank;
+    if (offload->data_validated)
+        flags |= NETRXF_data_validated;
+    if (offload->gso_type != XEN_NETIF_GSO_TYPE_NONE)
+        flags |= NETRXF_extra_info;
+    return flags;
+}
+
+/* Answer the requests whose pages now hold a frame of @len bytes. */
+static void write_responses(struct xv_back_queue *queue, uint32_t len,
+                            const struct xv_offload *offload)
+{
+    bool gso = offload->gso_type != XEN_NETIF_GSO_TYPE_NONE;
+    uint16_t flags = first_flags(offload);
+    uint32_t left = len;
+
+    while (left > 0) {
+        uint32_t size = left < PAGE ? left : PAGE;
+        struct xv_rx_slot *slot = consume(queue);
+        struct netif_rx_response rsp = {
+            .id = slot->id,
+            .flags = (uint16_t)(left > size ? flags | NETRXF_more_data : flags),
+            .status = (int16_t)size,
+        };
+
+        write_response(queue, &rsp);
+        if (gso && left == len) {
+            struct netif_extra_info extra = {
+                .type = XEN_NETIF_EXTRA_TYPE_GSO,
+                .u.gso = {.size = offload->gso_size, .type = offload->gso_type},
+            };
+
+            consume(queue);
+            write_response(queue, &extra);
+        }
+        flags = 0;
+        left -= size;
+        queue_count(&queue->base, XV_rx_slots, 1);
+    }
+    push(queue);
+}
+
+static void drop(struct xv_back_queue *queue, enum xv_counter cause)
+{
+    queue_count(&queue->base, cause, 1);
+    queue_count(&queue->base, XV_rx_dropped, 1);
+}
+
+/* Can @len bytes be said in netif, to this frontend? */
+static bool fits(struct xv_back_queue *queue, uint32_t len)
+{
+    if (len <= XEN_NETIF_MAX_TX_SIZE && (queue->base.peer.sg || len <= PAGE))
+        return true;
+    drop(queue, XV_rx_too_big);
+    return false;
+}
+
+/* Hand over a frame that lies in the pages of the oldest requests. */
+static void deliver(struct xv_back_queue *queue,
+                    const struct virtio_net_hdr *vnet, uint32_t len)
+{
+    bool gso = vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE;
+    uint32_t pages = slots_needed(len, false);
+    struct iovec data[XV_FRAME_PAGES];
+    struct xv_offload offload;
+    int ret;
+
+    for (uint32_t page = 0; page < pages; page++)
+        data[page] = (struct iovec){
+            .iov_base = slot_page(queue, data_slot(page, gso)),
+            .iov_len = PAGE,
+        };
+    ret = offload_from_vnet(vnet, data, (int)pages, len, &queue->base.peer,
+                            &offload);
+    if (ret < 0) {
+        drop(queue, XV_rx_no_offload);
+        return;
+    }
+    if (ret > 0)
+        queue_count(&queue->base, XV_rx_csum_filled, 1);
+    if (gso)
+        queue_count(&queue->base, XV_rx_gso_packets, 1);
+    write_responses(queue, len, &offload);
+    queue_count(&queue->base, XV_rx_packets, 1);
+    queue_count(&queue->base, XV_rx_bytes, len);
+}
+
+/* Read a frame into the posted pages. Return: whether there was one. */
+static bool receive_direct(struct xv_back_queue *queue, uint32_t slots)
+{
+    bool skip_second = peer_takes_gso(queue);
+    uint32_t pages = skip_second ? slots - 1 : slots;
+    struct virtio_net_hdr vnet;
+    struct iovec iov[1 + XV_FRAME_PAGES + 1] = {
+        {.iov_base = &vnet, .iov_len = sizeof(vnet)},
+    };
+    uint32_t len;
+
+    for (uint32_t page = 0; page < pages; page++)
+        iov[1 + page] = (struct iovec){
+            .iov_base = slot_page(queue, data_slot(page, skip_second)),
+            .iov_len = PAGE,
+        };
+    /* A longer frame shows by its length; without this it would be cut. */
+    iov[1 + pages] = (struct iovec){.iov_base = queue->rx.held, .iov_len = PAGE};
+    len = queue_read(&queue->base, iov, (int)(1 + pages + 1));
+    if (len == 0)
+        return false;
+    if (!fits(queue, len))
+        return true;
+    if (skip_second && vnet.gso_type == VIRTIO_NET_HDR_GSO_NONE)
+        close_gap(queue, len);
+    deliver(queue, &vnet, len);
+    return true;
+}
+
+/* Read a frame into the private buffer. Return: whether there was one. */
+static bool hold_frame(struct xv_back_queue *queue)
+{
+    struct xv_back_rx *rx = &queue->rx;
+    struct iovec iov[2] = {
+        {.iov_base = &rx->held_vnet, .iov_len = sizeof(rx->held_vnet)},
+        {.iov_base = rx->held, .iov_len = XV_FRAME_PAGES * PAGE},
+    };
+    uint32_t len = queue_read(&queue->base, iov, 2);
+
+    if (len == 0)
+        return false;
+    if (fits(queue, len))
+        rx->held_len = len;
+    return true;
+}
+
+static uint32_t held_slots(const struct xv_back_rx *rx)
+{
+    return slots_needed(rx->held_len,
+                        rx->held_vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE);
+}
+
+/* Deliver the held frame once enough is posted. Return: whether it is gone. */
+static bool release_held(struct xv_back_queue *queue)
+{
+    struct xv_back_rx *rx = &queue->rx;
+    bool gso = rx->held_vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE;
+    uint32_t len = rx->held_len;
+
+    if (map_requests(queue, held_slots(rx)) < held_slots(rx))
+        return false;
+    for (uint32_t page = 0; page < slots_needed(len, false); page++) {
+        uint32_t size = len - page * PAGE;
+
+        memcpy(slot_page(queue, data_slot(page, gso)), rx->held + page * PAGE,
+               size < PAGE ? size : PAGE);
+    }
+    deliver(queue, &rx->held_vnet, len);
+    rx->held_len = 0;
+    return true;
+}
+
+/* A frontend that never says when it posts: netback would drop as well. */
+static void drop_without_notify(struct xv_back_queue *queue)
+{
+    queue->rx.held_len = 0;
+    drop(queue, XV_rx_no_slots);
+}
+
+/* Move one frame, if there is one and a place for it. Return: whether it did. */
+static bool receive(struct xv_back_queue *queue)
+{
+    uint32_t needed = slots_needed_max(queue);
+    uint32_t mapped;
+
+    if (queue->rx.held_len > 0) {
+        if (release_held(queue))
+            return true;
+        if (!queue->base.peer.rx_notify && !queue_broken(&queue->base))
+            drop_without_notify(queue);
+        return false;
+    }
+    if (!queue->base.schedule.tap_readable)
+        return false;
+    mapped = map_requests(queue, needed);
+    if (mapped >= needed)
+        return receive_direct(queue, needed);
+    if (queue_broken(&queue->base) || (mapped == 0 && queue->base.peer.rx_notify))
+        return false;
+    return hold_frame(queue);
+}
+
+int xv_back_rx(struct xv_queue *base, int budget)
+{
+    int frames = 0;
+
+    while (frames < budget && !queue_broken(base) && receive(queue_back(base)))
+        frames++;
+    return frames;
+}
+
+bool back_rx_arm(struct xv_back_queue *queue)
+{
+    struct xv_back_rx *rx = &queue->rx;
+    uint32_t want = 1;
+
+    if (rx->held_len > 0)
+        want = held_slots(rx);
+    else if (!queue->base.schedule.tap_readable)
+        return false;
+    queue_count(&queue->base, XV_rx_no_slots, 1);
+    return ring_final_check_for_requests(&rx->ring, want) >= want;
+}
+
+void back_rx_unmap(struct xv_back_queue *queue)
+{
+    while (queue->rx.ring.req_cons != queue->rx.mapped_prod)
+        consume(queue);
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Everything that Python sees of native/, in the subset of C that cffi's cdef
+ * reads: one declaration for both. Functions return 0 or a count, or -errno;
+ * grant operations return GNTST_*.
+ *
+ * TX is frontend to backend and RX backend to frontend, everywhere.
+ */
+#ifndef XENVIRT_H
+#define XENVIRT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "abi/grant_table.h"
+#include "abi/netif.h"
+#include "abi/xs_wire.h"
+
+/* ---- grants: gnttab.c ---- */
+
+struct xv_gnttab;      /* a domain's table, as its owner sees it */
+struct xv_gnttab_peer; /* another domain's table, as we see it */
+
+/**
+ * xv_gnttab_create() - The owner's view of its table.
+ * @memory:	The domain's memory; the table lies at its start; stays the caller's
+ * @nr_pages:	Pages of @memory
+ * @nr_grant_frames: Pages of the table, 512 entries each
+ * @table:	New object (output), for xv_gnttab_destroy()
+ */
+int xv_gnttab_create(void *memory, uint32_t nr_pages, uint32_t nr_grant_frames,
+                     struct xv_gnttab **table);
+void xv_gnttab_destroy(struct xv_gnttab *table);
+
+/**
+ * xv_gnttab_grant() - Let @domid use page @frame by @gref.
+ *
+ * Return: 0; -EINVAL when @gref or @frame is out of range; -EBUSY when the entry
+ * is in use.
+ */
+int xv_gnttab_grant(struct xv_gnttab *table, uint32_t gref, uint16_t domid,
+                    uint32_t frame, bool readonly);
+
+/**
+ * xv_gnttab_end() - Take a grant back, in one step.
+ *
+ * Return: 0; -EBUSY while the other domain holds the page; -EINVAL.
+ */
+int xv_gnttab_end(struct xv_gnttab *table, uint32_t gref);
+
+/**
+ * xv_gnttab_release() - Clear the in-use bits that dead @domid left in a table.
+ *
+ * Return: entries that it still held.
+ */
+uint32_t xv_gnttab_release(void *memory, uint32_t nr_entries, uint16_t domid);
+
+/**
+ * xv_gnttab_peer_create() - View the table in another domain's memory.
+ * @memory:	That domain's memory; stays the caller's
+ * @nr_pages:	Pages of @memory
+ * @nr_grant_frames: Pages of the table
+ * @domid:	Ours: the one that entries must name
+ * @peer:	New object (output), for xv_gnttab_peer_destroy()
+ */
+int xv_gnttab_peer_create(void *memory, uint32_t nr_pages,
+                          uint32_t nr_grant_frames, uint16_t domid,
+                          struct xv_gnttab_peer **peer);
+void xv_gnttab_peer_destroy(struct xv_gnttab_peer *peer);
+int xv_gnttab_map(struct xv_gnttab_peer *peer, uint32_t gref, bool readonly,
+                  void **page);
+void xv_gnttab_unmap(struct xv_gnttab_peer *peer, uint32_t gref, bool readonly);
+
+/* ---- a queue: queue.c ---- */
+
+struct xv_queue; /* one end of one TX and one RX ring */
+
+/* What the other end negotiated that it can take. */
+struct xv_peer_features {
+    bool sg;        /* frames of more than one slot */
+    bool csum_v4;   /* blank IPv4 checksums */
+    bool csum_v6;   /* blank IPv6 checksums */
+    bool gso_tcpv4; /* TCP over IPv4 in need of segmentation */
+    bool gso_tcpv6;
+    bool rx_notify; /* the frontend notifies when it posts RX requests */
+};
+
+/* Where a queue's frames and notifications go; descriptors stay the caller's. */
+struct xv_queue_io {
+    int tap_fd;     /* non-blocking, IFF_VNET_HDR with 10 bytes */
+    int pending_fd; /* the event channel's eventfds */
+    int notify_fd;
+};
+
+/* Why a queue stopped for good; queue.c's table words it as the drivers do. */
+enum xv_broken {
+    XV_OK = 0,
+    /* backend's reasons (netback.c) */
+    XV_TX_IMPOSSIBLE_REQUESTS,
+    XV_TX_MISSING_EXTRA,
+    XV_TX_BAD_EXTRA_TYPE,
+    XV_TX_TOO_FEW_SLOTS,
+    XV_TX_MALICIOUS_SLOTS,
+    XV_TX_CROSS_PAGE_FIRST,
+    XV_TX_CROSS_PAGE,
+    XV_TX_GSO_SIZE_ZERO,
+    XV_TX_BAD_GSO_TYPE,
+    XV_RX_IMPOSSIBLE_REQUESTS,
+    /* frontend's reasons (xen-netfront.c) */
+    XV_ILLEGAL_RESPONSES,
+    XV_TX_INCORRECT_ID,
+    XV_TX_INACTIVE_REQUEST,
+    XV_GRANT_IN_USE,
+    /* either's */
+    XV_TAP_GONE,
+    XV_BROKEN_MAX
+};
+
+enum { XV_BROKEN_ARGS = 3, XV_NR_COUNTERS_MAX = 64 };
+
+/*
+ * A queue's state as others may look at it: one page that its end shares
+ * read-only. Written by the worker alone; each field is one relaxed store.
+ */
+struct xv_queue_stats {
+    uint32_t broken; /* enum xv_broken */
+    uint32_t broken_args[3];
+    uint32_t tx_req; /* frontend: req_prod_pvt; backend: req_cons */
+    uint32_t tx_rsp; /* frontend: rsp_cons; backend: rsp_prod_pvt */
+    uint32_t rx_req;
+    uint32_t rx_rsp;
+    uint64_t counters[64]; /* by xv_counter_name() */
+};
+
+/* Return: the counter's name, or NULL when there is no such one. */
+const char *xv_counter_name(uint32_t counter);
+
+/* Return: the format of a reason, for up to three unsigned arguments. */
+const char *xv_broken_format(uint32_t broken);
+
+/* The frontend's own pages and grants, by request id. */
+struct xv_front_buffers {
+    uint32_t tx_ring_frame;
+    uint32_t rx_ring_frame;
+    uint32_t tx_gref[256];
+    uint32_t tx_frame[256];
+    uint32_t rx_gref[256];
+    uint32_t rx_frame[256];
+};
+
+/**
+ * xv_front_queue_create() - Initialise both rings and post every RX buffer.
+ * @io:		Copied
+ * @table:	The domain's own; outlives the queue
+ * @buffers:	Granted pages; copied
+ * @peer:	What the backend can take; copied
+ * @stats:	A zeroed page; outlives the queue
+ * @queue:	New object (output), for xv_queue_destroy()
+ */
+int xv_front_queue_create(const struct xv_queue_io *io, struct xv_gnttab *table,
+                          const struct xv_front_buffers *buffers,
+                          const struct xv_peer_features *peer,
+                          struct xv_queue_stats *stats, struct xv_queue **queue);
+
+/**
+ * xv_back_queue_create() - Map both rings and take them up where they are.
+ * @io:		Copied
+ * @peer_table:	The frontend's; outlives the queue
+ * @tx_ring_ref: Any number, it is checked
+ * @rx_ring_ref: Any number, it is checked
+ * @peer:	What the frontend can take; copied
+ * @stats:	A zeroed page; outlives the queue
+ * @queue:	New object (output), for xv_queue_destroy()
+ *
+ * Return: 0, -ENOMEM, -EFAULT when a ring cannot be mapped, -EIO when a ring's
+ * indices cannot be.
+ */
+int xv_back_queue_create(const struct xv_queue_io *io,
+                         struct xv_gnttab_peer *peer_table, uint32_t tx_ring_ref,
+                         uint32_t rx_ring_ref,
+                         const struct xv_peer_features *peer,
+                         struct xv_queue_stats *stats, struct xv_queue **queue);
+
+/* Free a queue that no worker has; the backend's rings are unmapped. */
+void xv_queue_destroy(struct xv_queue *queue);
+
+/*
+ * The four hops, in the order in which a frame meets them. Each moves at most
+ * @budget frames and returns how many; the worker calls them, and tests.
+ */
+int xv_front_tx(struct xv_queue *queue, int budget);
+int xv_back_tx(struct xv_queue *queue, int budget);
+int xv_back_rx(struct xv_queue *queue, int budget);
+int xv_front_rx(struct xv_queue *queue, int budget);
+
+/* Say that the TAP may have a frame, or take one: the worker on EPOLLIN and
+ * EPOLLOUT, and tests. */
+void xv_queue_tap_ready(struct xv_queue *queue, bool readable, bool writable);
+
+/**
+ * xv_queue_arm() - Ask both rings to notify of what comes next.
+ *
+ * Return: true when something came meanwhile, so that the hops must run again.
+ */
+bool xv_queue_arm(struct xv_queue *queue);
+
+/* ---- the thread that runs queues: worker.c ---- */
+
+struct xv_worker;
+
+/**
+ * xv_worker_create() - Start a thread that sleeps until a queue has work.
+ * @name:	For `ps -L`, at most 15 bytes
+ * @worker:	New object (output), for xv_worker_destroy()
+ */
+int xv_worker_create(const char *name, struct xv_worker **worker);
+
+/* End the thread; every queue must have been removed. */
+void xv_worker_destroy(struct xv_worker *worker);
+
+/* An eventfd that becomes readable when a queue breaks; the worker's own. */
+int xv_worker_broken_fd(struct xv_worker *worker);
+
+/* Hand a queue to the worker; it is the worker's until xv_worker_remove() returns. */
+int xv_worker_add(struct xv_worker *worker, struct xv_queue *queue);
+int xv_worker_remove(struct xv_worker *worker, struct xv_queue *queue);
+
+/* ---- a XenStore ring page: xs_ring.c ---- */
+
+/**
+ * xv_xs_ring_read() - Take bytes out of one of the page's two queues.
+ * @page:	struct xenstore_domain_interface
+ * @server:	true: requests; false: replies
+ * @data:	Room for @len bytes (output)
+ *
+ * Return: bytes taken, 0 when empty, -EIO when the indices cannot be.
+ */
+int xv_xs_ring_read(void *page, bool server, void *data, uint32_t len);
+
+/**
+ * xv_xs_ring_write() - Put bytes into one of the page's two queues.
+ * @server:	true: replies; false: requests
+ *
+ * Return: bytes put, 0 when full, -EIO when the indices cannot be.
+ */
+int xv_xs_ring_write(void *page, bool server, const void *data, uint32_t len);
+
+/* One 32-bit word of the page at a byte offset, with acquire or release. */
+uint32_t xv_xs_ring_load(const void *page, uint32_t offset);
+void xv_xs_ring_store(void *page, uint32_t offset, uint32_t value);
+
+/* ---- what a process may do: privileges.c ---- */
+
+/**
+ * xv_drop_privileges() - Become @uid with nothing but @capabilities.
+ * @capabilities: One bit per capability number, 0 to 63
+ *
+ * Supplementary groups, the bounding set and no_new_privs as well; for good.
+ */
+int xv_drop_privileges(uint32_t uid, uint32_t gid, uint64_t capabilities);
+
+/* Ask for @signal when the parent thread dies; dropping privileges forgets it. */
+int xv_set_parent_death_signal(int signal);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The ring page between a domain and XenStore (xenstore-ring.txt): two queues of
+ * bytes. Indices run free and need not begin at 0; prod - cons beyond the ring's
+ * size means that the other side cannot be talked to.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "barrier.h"
+#include "xenvirt.h"
+
+#define MASK ((uint32_t)XENSTORE_RING_SIZE - 1)
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Copy out of the ring from index @cons on, in at most two pieces. */
+static void copy_out(uint8_t *data, const uint8_t *ring, uint32_t cons,
+                     uint32_t len)
+{
+    uint32_t at = cons & MASK;
+    uint32_t first = smaller(len, (uint32_t)XENSTORE_RING_SIZE - at);
+
+    memcpy(data, ring + at, first);
+    memcpy(data + first, ring, len - first);
+}
+
+static void copy_in(uint8_t *ring, uint32_t prod, const uint8_t *data,
+                    uint32_t len)
+{
+    uint32_t at = prod & MASK;
+    uint32_t first = smaller(len, (uint32_t)XENSTORE_RING_SIZE - at);
+
+    memcpy(ring + at, data, first);
+    memcpy(ring, data + first, len - first);
+}
+
+int xv_xs_ring_read(void *page, bool server, void *data, uint32_t len)
+{
+    struct xenstore_domain_interface *intf = page;
+    uint8_t *ring = server ? intf->req : intf->rsp;
+    uint32_t *cons_word = server ? &intf->req_cons : &intf->rsp_cons;
+    uint32_t cons = shared_read(cons_word);
+    uint32_t prod =
+        shared_acquire(server ? &intf->req_prod : &intf->rsp_prod);
+
+    if (prod - cons > XENSTORE_RING_SIZE)
+        return -EIO;
+    len = smaller(len, prod - cons);
+    copy_out(data, ring, cons, len);
+    shared_release(cons_word, cons + len); /* data taken /before/ cons */
+    xen_mb(); /* cons /before/ the notification and the next look at prod */
+    return (int)len;
+}
+
+int xv_xs_ring_write(void *page, bool server, const void *data, uint32_t len)
+{
+    struct xenstore_domain_interface *intf = page;
+    uint8_t *ring = server ? intf->rsp : intf->req;
+    uint32_t *prod_word = server ? &intf->rsp_prod : &intf->req_prod;
+    uint32_t prod = shared_read(prod_word);
+    uint32_t cons =
+        shared_acquire(server ? &intf->rsp_cons : &intf->req_cons);
+
+    if (prod - cons > XENSTORE_RING_SIZE)
+        return -EIO;
+    len = smaller(len, (uint32_t)XENSTORE_RING_SIZE - (prod - cons));
+    copy_in(ring, prod, data, len);
+    shared_release(prod_word, prod + len); /* data /before/ prod */
+    xen_mb(); /* prod /before/ the notification and the next look at cons */
+    return (int)len;
+}
+
+uint32_t xv_xs_ring_load(const void *page, uint32_t offset)
+{
+    return shared_acquire(
+        (const uint32_t *)(const void *)((const uint8_t *)page + offset));
+}
+
+void xv_xs_ring_store(void *page, uint32_t offset, uint32_t value)
+{
+    shared_release((uint32_t *)(void *)((uint8_t *)page + offset), value);
+    xen_mb();
+}

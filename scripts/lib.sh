@@ -1,0 +1,148 @@
+# shellcheck shell=bash
+#
+# What the scripts share; sourced under `set -euo pipefail`. Everything works as
+# root and as a user with sudo, from any directory, and twice in a row.
+
+ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+VENV=$ROOT/.venv
+
+# Debian leaves these out of a user's PATH, and ip and ethtool are there.
+PATH=$PATH:/usr/sbin:/sbin
+
+missing_packages=()
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+die() {
+    say "${0##*/}: $*"
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -- "$@"
+    else
+        die "this needs root, and there is no sudo: run it as root"
+    fi
+}
+
+# Run a program of the project as root: the XENVIRT_* settings go with it, and it
+# leaves no files of root's in a user's checkout.
+as_root_in_project() {
+    local name settings=(PYTHONDONTWRITEBYTECODE=1)
+    for name in $(compgen -v XENVIRT_); do
+        settings+=("$name=${!name}")
+    done
+    as_root env "${settings[@]}" "$@"
+}
+
+# Run a command as the checkout's owner, so that root's run of a script does not
+# take the owner's .venv and caches away from them.
+as_owner() {
+    local uid gid home
+    read -r uid gid < <(stat -c '%u %g' "$ROOT")
+    if [ "$(id -u)" -ne 0 ] || [ "$uid" -eq 0 ]; then
+        "$@"
+        return
+    fi
+    home=$(getent passwd "$uid" | cut -d: -f6) || home=
+    setpriv --reuid "$uid" --regid "$gid" --clear-groups \
+        env HOME="${home:-/tmp}" "$@"
+}
+
+# need WHAT PACKAGE...: PACKAGE is to be installed unless WHAT, a command or the
+# path of a file, is there.
+need() {
+    local what=$1
+    shift
+    if ! command -v "$what" >/dev/null && [ ! -e "$what" ]; then
+        missing_packages+=("$@")
+    fi
+}
+
+need_build_tools() {
+    local python version include
+    python=$(find_python)
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    "$python" -c 'import ensurepip' 2>/dev/null ||
+        missing_packages+=("python$version-venv")
+    need "$include/Python.h" "python$version-dev"
+    need gcc gcc libc6-dev
+}
+
+find_python() {
+    local python
+    for python in python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$python" >/dev/null && "$python" -c \
+            'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            command -v "$python"
+            return
+        fi
+    done
+    die "there is no Python of 3.11 or later: install one, as by apt-get install python3.11"
+}
+
+# Install what `need` found missing.
+install_missing() {
+    [ ${#missing_packages[@]} -gt 0 ] || return 0
+    if ! command -v apt-get >/dev/null; then
+        die "this is missing, in Debian's names: ${missing_packages[*]};" \
+            "install it with this system's package manager"
+    fi
+    say "Installing ${missing_packages[*]}"
+    apt_get update
+    apt_get install --no-install-recommends "${missing_packages[@]}" >/dev/null
+    missing_packages=()
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -y -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+# ensure_venv runtime|test: have the project in .venv, in place, for `test` with
+# its test extra; build only if native/ or the packaging changed since.
+ensure_venv() {
+    local kind=$1 hash
+    hash=$(build_hash)
+    if is_current "$kind" "$hash" || is_current test "$hash"; then
+        return
+    fi
+    # One that has had the extra keeps it, or it would be built a second time.
+    [ ! -e "$VENV/built-test" ] || kind='test'
+    as_owner test -w "$ROOT" || die "$ROOT is not yours: run it as its owner or root"
+
+    if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+        say "Making $VENV"
+        as_owner "$(find_python)" -m venv --clear "$VENV"
+    fi
+    say "Building xenvirt in $VENV"
+    # setuptools takes an extension for current when only a header changed.
+    as_owner rm -f "$ROOT"/xenvirt/_native*.so
+    local project=$ROOT
+    [ "$kind" = runtime ] || project+="[$kind]"
+    as_owner "$VENV/bin/python" -m pip --quiet --disable-pip-version-check \
+        install --root-user-action=ignore --editable "$project"
+    as_owner "$VENV/bin/python" -m compileall -q "$ROOT/xenvirt"
+    as_owner tee "$VENV/built-$kind" <<<"$hash" >/dev/null
+}
+
+is_current() {
+    [ -e "$VENV/built-$1" ] && [ "$(cat "$VENV/built-$1")" = "$2" ]
+}
+
+# What the extension is built from, and where: an editable install holds the path.
+build_hash() {
+    (
+        cd "$ROOT" || exit
+        printf '%s\n' "$ROOT"
+        find native setup.py setup.cfg pyproject.toml -type f \
+            \( -name '*.[ch]' -o -name '*.py' -o -name '*.cfg' -o -name '*.toml' \) \
+            ! -name _native.c -print0 | sort -z | xargs -0 sha256sum
+    ) | sha256sum
+}

@@ -1,0 +1,163 @@
+"""A TAP device as both ends of a vif hold it: one descriptor, one frame a read.
+
+Every frame has a `struct virtio_net_hdr` of 10 bytes in front
+(linux/if_tun.h, Documentation/networking/tuntap.rst). Offloads say what the
+*reader* of the descriptor can take; the kernel segments and sums the rest.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from typing import Final
+
+from xenvirt.errors import LocalError, NotPermittedError, XenvirtError
+from xenvirt.netdev.ifname import check_ifname
+
+VNET_HDR_SIZE: Final = 10
+"""Bytes: struct virtio_net_hdr without `num_buffers`."""
+
+_DEV_NET_TUN: Final = "/dev/net/tun"
+
+_TUNSETIFF: Final = 0x400454CA
+_TUNSETPERSIST: Final = 0x400454CB
+_TUNSETOWNER: Final = 0x400454CC
+_TUNSETOFFLOAD: Final = 0x400454D0
+_TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNSETCARRIER: Final = 0x400454E2
+
+_IFF_TAP: Final = 0x0002
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_IFREQ: Final = struct.Struct("16sH22x")
+
+_TUN_F_CSUM: Final = 0x01
+_TUN_F_TSO4: Final = 0x02
+_TUN_F_TSO6: Final = 0x04
+
+
+def open_tap(name: str, *, persist: bool, owner_uid: int | None = None) -> int:
+    """Open the TAP `name` of the calling thread's namespace, made if not there.
+
+    Returns a non-blocking, close-on-exec descriptor that the caller owns, with
+    offloads off. Without `persist` the interface goes when it is closed. The
+    user `owner_uid`, else the caller, may open it again without CAP_NET_ADMIN.
+
+    An interface that exists is taken only if its alias says that it is
+    xenvirt's (`links.owned`), so set the alias before the process can die:
+    open with `persist=False`, `links.configure(alias=…)`, then `set_persist`.
+
+    Raises UsageError for a bad name, NotPermittedError, and LocalError when the
+    name is taken or held by another process, or there is no TUN driver.
+    """
+    check_ifname(name)
+    _refuse_foreign(name)
+    fd = _open_tun()
+    try:
+        _attach(fd, name)
+        fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_SIZE))
+        set_offload(fd, csum=False, tso4=False, tso6=False)
+        # Always: any user may attach to a persistent TAP that has no owner.
+        owner = os.geteuid() if owner_uid is None else owner_uid
+        fcntl.ioctl(fd, _TUNSETOWNER, owner)
+        set_persist(fd, persist)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def set_offload(fd: int, *, csum: bool, tso4: bool, tso6: bool) -> None:
+    """Say what the descriptor's reader takes: blank checksums, TCP frames to 64 KiB.
+
+    Raises ValueError for segmentation without checksums, which Linux cannot do.
+    """
+    if (tso4 or tso6) and not csum:
+        raise ValueError("tso4 and tso6 need csum")
+    flags = csum * _TUN_F_CSUM | tso4 * _TUN_F_TSO4 | tso6 * _TUN_F_TSO6
+    fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
+
+
+def set_carrier(fd: int, on: bool) -> None:
+    """Plug the cable in or pull it; the interface must be up to show it."""
+    fcntl.ioctl(fd, _TUNSETCARRIER, struct.pack("i", on))
+
+
+def set_persist(fd: int, on: bool) -> None:
+    """Say whether the interface stays when the descriptor is closed."""
+    fcntl.ioctl(fd, _TUNSETPERSIST, int(on))
+
+
+def _open_tun() -> int:
+    try:
+        return os.open(_DEV_NET_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        what = f"cannot open {_DEV_NET_TUN}"
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            raise LocalError(
+                what,
+                cause="there is no TUN/TAP driver here",
+                hint="modprobe tun; or, in a container: mkdir -p /dev/net && "
+                "mknod -m 666 /dev/net/tun c 10 200",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise NotPermittedError(
+                what,
+                cause=f"user {os.geteuid()} may not ({error.strerror})",
+                hint="run it as root, with sudo; a container needs "
+                "--device /dev/net/tun --cap-add NET_ADMIN",
+            ) from error
+        raise XenvirtError(what, cause=str(error.strerror)) from error
+
+
+def _attach(fd: int, name: str) -> None:
+    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name.encode(), flags))
+    except OSError as error:
+        raise _attach_error(name, error) from error
+
+
+def _attach_error(name: str, error: OSError) -> XenvirtError:
+    what = f"cannot open TAP {name}"
+    match error.errno:
+        case errno.EPERM:
+            return NotPermittedError(
+                what,
+                cause=f"user {os.geteuid()} has no CAP_NET_ADMIN in this network "
+                "namespace, or the TAP belongs to another user",
+                hint="run it as root, with sudo",
+            )
+        case errno.EBUSY:
+            return LocalError(
+                what,
+                cause="another process holds it",
+                hint=f"grep -l 'iff:.*{name}' /proc/[0-9]*/fdinfo/* tells which; "
+                "end that one, or choose another name",
+            )
+        case errno.EINVAL:
+            return LocalError(
+                what,
+                cause="an interface of that name exists and is not a TAP",
+                hint=f"choose another name, or: ip link delete {name}",
+            )
+    return XenvirtError(what, cause=str(error.strerror))
+
+
+def _refuse_foreign(name: str) -> None:
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return
+    # Only here, where the name is taken, is netlink worth its import: an alias
+    # has no ioctl, and /sys may show another namespace.
+    from xenvirt.netdev import links
+
+    link = links.get(name)
+    if link is not None and not link.is_ours:
+        raise LocalError(
+            f"cannot open TAP {name}",
+            cause="an interface of that name exists and is not xenvirt's",
+            hint=f"choose another name, or: ip link delete {name}",
+        )

@@ -1,0 +1,1 @@
+"""The two drivers: xennet, the frontend, and xvif, the backend."""

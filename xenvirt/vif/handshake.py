@@ -1,0 +1,114 @@
+"""The backend's side of a vif's life, without I/O: events in, actions out.
+
+It is xen-netback's: the frontend's state says where to go (`states.back_walk`); the
+rings are connected on entering Connected and let go on leaving it; and Connected is
+shown to the frontend only when the hotplug script has said `connected`. The
+frontend's side is one table, `states.front_reaction`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from errno import EINVAL
+from typing import Final
+
+from xenvirt.abi.xenbus import XenbusState
+from xenvirt.xenbus.states import BACK_WANTED, back_walk
+
+HOTPLUG_CONNECTED: Final = "connected"
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Read the frontend's keys, map its rings, bind its event channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Let go of rings and event channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchState:
+    """Write the own state."""
+
+    state: XenbusState
+
+
+@dataclass(frozen=True, slots=True)
+class Unregister:
+    """The device is not to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """Write the error node and go to Closing."""
+
+    number: int
+    message: str
+
+
+Action = Connect | Disconnect | SwitchState | Unregister | Fatal
+
+
+class BackHandshake:
+    """Where the backend is, and what it must do next.
+
+    Actions are to be carried out one by one before the next is taken: `failed` may
+    come between. `state` is where the walk is; what is written may lag behind while
+    the hotplug script is awaited.
+    """
+
+    def __init__(self, state: XenbusState = XenbusState.INITIALISING) -> None:
+        self.state = state
+        self._hotplug_connected = False
+        self._aborted = False
+
+    def frontend_changed(
+        self, frontend: XenbusState, *, online: bool
+    ) -> Iterator[Action]:
+        """The frontend is in a state; `online` is the toolstack's own key."""
+        if frontend not in BACK_WANTED:
+            yield Fatal(EINVAL, f"saw state {int(frontend)} at frontend")
+            return
+        wanted = BACK_WANTED[frontend]
+        if wanted is None:
+            return
+        yield from self._walk(wanted)
+        if frontend is XenbusState.UNKNOWN or (
+            frontend is XenbusState.CLOSED and not online
+        ):
+            yield Unregister()
+
+    def hotplug_changed(self, status: str | None) -> Iterator[Action]:
+        """The script wrote `hotplug-status`."""
+        was_connected = self._hotplug_connected
+        self._hotplug_connected = status == HOTPLUG_CONNECTED
+        if (
+            self._hotplug_connected
+            and not was_connected
+            and self.state is XenbusState.CONNECTED
+        ):
+            yield SwitchState(XenbusState.CONNECTED)
+
+    def broken(self) -> Iterator[Action]:
+        """The frontend broke a rule of the ring: nothing more is taken from it."""
+        if self.state is XenbusState.CONNECTED:
+            yield from self._walk(XenbusState.CLOSING)
+
+    def failed(self) -> None:
+        """An action could not be carried out and Closing has been written."""
+        self.state = XenbusState.CLOSING
+        self._aborted = True
+
+    def _walk(self, wanted: XenbusState) -> Iterator[Action]:
+        self._aborted = False
+        for state in back_walk(self.state, wanted):
+            if self.state is XenbusState.CONNECTED:
+                yield Disconnect()
+            if state is XenbusState.CONNECTED:
+                yield Connect()
+                if self._aborted:
+                    return
+            self.state = state
+            if state is not XenbusState.CONNECTED or self._hotplug_connected:
+                yield SwitchState(state)

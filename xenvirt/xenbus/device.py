@@ -1,0 +1,135 @@
+"""One end of a device, as xenbus_client.c has it: its node, its state, its errors."""
+
+import errno as errno_module
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from xenvirt.abi.ids import DomId
+from xenvirt.abi.xenbus import XenbusState
+from xenvirt.xenstore.client import Client, Transaction
+from xenvirt.xenstore.errors import RequestError, StoreNotFoundError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class XenbusDevice:
+    """This end of a device.
+
+    `label` names it in the log (xennet0, xvif1i0). `nodename` is relative to the own
+    domain (device/vif/0, backend/vif/1/0), `otherend` is absolute.
+    """
+
+    store: Client
+    label: str
+    nodename: str
+    otherend: str
+    otherend_id: DomId
+    state: XenbusState = field(default=XenbusState.INITIALISING)
+
+    async def switch_state(self, state: XenbusState) -> bool:
+        """Write the own `state`; False when the node is gone.
+
+        The node is read in the same transaction: a directory that the toolstack has
+        removed must not come back (xenbus_switch_state).
+        """
+        if state is self.state:
+            return True
+
+        async def write(transaction: Transaction) -> bool:
+            path = f"{self.nodename}/state"
+            try:
+                await transaction.read(path)
+            except StoreNotFoundError:
+                return False
+            await transaction.write(path, str(int(state)))
+            return True
+
+        log.info("%s: %s -> %s", self.label, self.state.label, state.label)
+        self.state = state
+        return await self.store.transact(write)
+
+    async def read(self, key: str, default: str | None = None) -> str | None:
+        """A key of the own node."""
+        return await read_optional(self.store, f"{self.nodename}/{key}", default)
+
+    async def read_otherend(self, key: str, default: str | None = None) -> str | None:
+        """A key of the other end's node."""
+        return await read_optional(self.store, f"{self.otherend}/{key}", default)
+
+    async def otherend_state(self) -> XenbusState:
+        """The other end's state; UNKNOWN when it is gone or unreadable."""
+        return XenbusState.parse(await self.read_otherend("state"))
+
+    async def otherend_states(self) -> AsyncIterator[XenbusState]:
+        """The other end's state now and after every event.
+
+        An event is a hint: the state is read again, and some may have merged.
+        """
+        async with self.store.watch(f"{self.otherend}/state") as watch:
+            async for _ in watch:
+                yield await self.otherend_state()
+
+    async def write_if_there(self, pairs: Iterable[tuple[str, str]]) -> bool:
+        """Write keys of the own node in one transaction; False when it is gone."""
+        pairs = tuple(pairs)
+
+        async def write(transaction: Transaction) -> bool:
+            try:
+                await transaction.read(f"{self.nodename}/state")
+            except StoreNotFoundError:
+                return False
+            for key, value in pairs:
+                await transaction.write(f"{self.nodename}/{key}", value)
+            return True
+
+        return await self.store.transact(write)
+
+    async def error(self, number: int, message: str) -> None:
+        """Log an error and leave it where tools look: error/<nodename>/error."""
+        log.error("%s: %s", self.label, message)
+        text = f"{abs(number)} {message}"
+        try:
+            await self.store.write(f"error/{self.nodename}/error", text)
+        except RequestError as refused:
+            log.warning(
+                "xenbus: failed to write error node for %s (%s): %s",
+                self.nodename,
+                text,
+                refused.errno_name,
+            )
+
+    async def fatal(self, number: int, message: str) -> None:
+        """`error`, and this end goes to Closing (xenbus_dev_fatal)."""
+        await self.error(number, message)
+        await self.switch_state(XenbusState.CLOSING)
+
+
+class DeviceFatalError(Exception):
+    """This device cannot go on: becomes its error node, and Closing."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+        self.message = message
+
+
+async def read_optional(
+    store: Client, path: str, default: str | None = None
+) -> str | None:
+    """A node's value, or `default` when there is none."""
+    try:
+        return await store.read(path)
+    except StoreNotFoundError:
+        return default
+
+
+async def read_required(
+    read: Callable[[str], Awaitable[str | None]], key: str, where: str
+) -> str:
+    """A key that must be there; DeviceFatalError `reading <where>/<key>`."""
+    value = await read(key)
+    if value is None:
+        raise DeviceFatalError(errno_module.ENOENT, f"reading {where}/{key}")
+    return value

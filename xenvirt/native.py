@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from xenvirt._native import ffi, lib
+# Spelt as re-exports: tests look at C's declarations through this module.
+from xenvirt._native import ffi as ffi
+from xenvirt._native import lib as lib
 from xenvirt.errors import GrantError, RingIndexError
 
 RingRole = Literal["server", "client"]
@@ -254,6 +256,30 @@ class Queue:
     def __init__(self, cdata: object, *keep_alive: object) -> None:
         self.cdata = cdata
         self._keep_alive = keep_alive
+
+    def front_tx(self, budget: int) -> int:
+        """Run hop 1, TAP to TX ring; how many frames it moved, at most `budget`."""
+        return int(lib.xv_front_tx(self.cdata, budget))
+
+    def back_tx(self, budget: int) -> int:
+        """Run hop 2, TX ring to TAP; how many frames it moved."""
+        return int(lib.xv_back_tx(self.cdata, budget))
+
+    def back_rx(self, budget: int) -> int:
+        """Run hop 3, TAP to RX ring; how many frames it moved."""
+        return int(lib.xv_back_rx(self.cdata, budget))
+
+    def front_rx(self, budget: int) -> int:
+        """Run hop 4, RX ring to TAP; how many frames it moved."""
+        return int(lib.xv_front_rx(self.cdata, budget))
+
+    def tap_ready(self, *, readable: bool = False, writable: bool = False) -> None:
+        """Say that the TAP may have a frame, or take one."""
+        lib.xv_queue_tap_ready(self.cdata, readable, writable)
+
+    def arm(self) -> bool:
+        """Ask to be notified; True when something came, so that hops must run."""
+        return bool(lib.xv_queue_arm(self.cdata))
 
     def close(self) -> None:
         """Free it; a backend unmaps its rings. No worker may have it."""

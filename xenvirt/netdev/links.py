@@ -61,13 +61,15 @@ def configure(
     master: str | None = None,
     alias: str | None = None,
     ipv6_noise: bool | None = None,
+    gso_max_size: int | None = None,
 ) -> None:
     """Set what is given; None leaves it as it is, `master=""` takes it off a bridge.
 
     `ipv6_noise=False` keeps the kernel from giving the interface a link-local
     address, and with it from sending NS, RS and MLD when it goes up; addresses
-    can still be added. Raises NotFoundError for `name` or `master`, and
-    NetlinkRefusedError for a value that the driver does not take.
+    can still be added. `gso_max_size` is of a whole packet, in bytes. Raises
+    NotFoundError for `name` or `master`, and NetlinkRefusedError for a value that
+    the driver does not take.
     """
     wanted: dict[str, object] = {}
     if mac is not None:
@@ -76,6 +78,8 @@ def configure(
         wanted["mtu"] = mtu
     if alias is not None:
         wanted["ifalias"] = alias
+    if gso_max_size is not None:
+        wanted["gso_max_size"] = gso_max_size
     if up is not None:
         wanted["state"] = "up" if up else "down"
     words = " ".join(f"{key} {value}" for key, value in wanted.items())

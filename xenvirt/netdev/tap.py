@@ -5,6 +5,7 @@ Every frame has a `struct virtio_net_hdr` of 10 bytes in front
 *reader* of the descriptor can take; the kernel segments and sums the rest.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -35,6 +36,9 @@ _IFREQ: Final = struct.Struct("16sH22x")
 _TUN_F_CSUM: Final = 0x01
 _TUN_F_TSO4: Final = 0x02
 _TUN_F_TSO6: Final = 0x04
+
+
+_reserved: Final[list[int]] = []
 
 
 def open_tap(name: str, *, persist: bool, owner_uid: int | None = None) -> int:
@@ -89,9 +93,26 @@ def set_persist(fd: int, on: bool) -> None:
     fcntl.ioctl(fd, _TUNSETPERSIST, int(on))
 
 
+def reserve(count: int) -> None:
+    """Open the device `count` times ahead, for a process that is to lose root.
+
+    Where only root may open it, CAP_NET_ADMIN alone makes no TAP. The descriptors
+    belong to the calling thread's namespace. Where everybody may, none is opened.
+    """
+    with contextlib.suppress(OSError):
+        if os.stat(_DEV_NET_TUN).st_mode & 0o006 != 0o006:
+            _reserved.extend(_open_device() for _ in range(count))
+
+
+def _open_device() -> int:
+    return os.open(_DEV_NET_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _open_tun() -> int:
+    if _reserved:
+        return _reserved.pop()
     try:
-        return os.open(_DEV_NET_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        return _open_device()
     except OSError as error:
         what = f"cannot open {_DEV_NET_TUN}"
         if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):

@@ -90,10 +90,15 @@ class BackHandshake:
         ):
             yield SwitchState(XenbusState.CONNECTED)
 
-    def broken(self) -> Iterator[Action]:
-        """The frontend broke a rule of the ring: nothing more is taken from it."""
+    def broken(self, number: int, reason: str) -> Iterator[Action]:
+        """The frontend broke a rule of the ring: nothing more is taken from it.
+
+        Linux only goes silent; the error node and Closing tell the user why.
+        """
         if self.state is XenbusState.CONNECTED:
-            yield from self._walk(XenbusState.CLOSING)
+            yield Disconnect()
+            yield Fatal(number, reason)
+            self.state = XenbusState.CLOSING
 
     def failed(self) -> None:
         """An action could not be carried out and Closing has been written."""

@@ -7,10 +7,23 @@ from dataclasses import dataclass, field
 
 from xenvirt.abi.ids import DomId
 from xenvirt.abi.xenbus import XenbusState
+from xenvirt.errors import XenvirtError
 from xenvirt.xenstore.client import Client, Transaction
-from xenvirt.xenstore.errors import RequestError, StoreNotFoundError
+from xenvirt.xenstore.errors import (
+    RequestError,
+    StoreConnectionError,
+    StoreNotFoundError,
+)
 
 log = logging.getLogger(__name__)
+
+
+class DeviceFatalError(XenvirtError):
+    """This device cannot go on: becomes its error node, and Closing."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 @dataclass(slots=True)
@@ -105,14 +118,24 @@ class XenbusDevice:
         await self.error(number, message)
         await self.switch_state(XenbusState.CLOSING)
 
+    async def attempt(self, work: Awaitable[None]) -> bool:
+        """Await `work`; False after an error of this device, which is then fatal.
 
-class DeviceFatalError(Exception):
-    """This device cannot go on: becomes its error node, and Closing."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.number = number
-        self.message = message
+        A lost connection to the store is not the device's own and passes through.
+        """
+        try:
+            await work
+        except StoreConnectionError:
+            raise
+        except DeviceFatalError as error:
+            await self.fatal(error.number, error.what)
+        except XenvirtError as error:
+            await self.fatal(errno_module.EIO, str(error))
+        except OSError as error:
+            await self.fatal(error.errno or errno_module.EIO, str(error))
+        else:
+            return True
+        return False
 
 
 async def read_optional(

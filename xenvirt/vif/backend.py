@@ -1,0 +1,433 @@
+"""xvif: the backend of all vifs that one domain serves.
+
+What is done when is xen-netback's (handshake.py). Everything that the frontend wrote
+is read once, checked, and used from the copy; what is wrong with it closes its vif,
+with Linux netback's words in the error node.
+"""
+
+import asyncio
+import errno
+import logging
+import mmap
+import re
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from xenvirt.abi.ids import PAGE_SIZE, DevId, DomId, Port
+from xenvirt.abi.xenbus import XenbusState
+from xenvirt.errors import HypercallError, XenvirtError
+from xenvirt.hypervisor.interface import EventChannel, Hypervisor
+from xenvirt.native import (
+    PeerFeatures,
+    PeerGrantTable,
+    Queue,
+    QueueIO,
+    Worker,
+    back_queue,
+)
+from xenvirt.vif import features
+from xenvirt.vif.handshake import (
+    HOTPLUG_CONNECTED,
+    Action,
+    BackHandshake,
+    Connect,
+    Disconnect,
+    Fatal,
+    SwitchState,
+    Unregister,
+)
+from xenvirt.vif.interface import Interface
+from xenvirt.vif.plug import BACKEND_MAC, BUILTINS, plug
+from xenvirt.vif.queue_stats import StatsPage
+from xenvirt.xenbus.device import DeviceFatalError, XenbusDevice, read_required
+from xenvirt.xenstore.client import Client
+from xenvirt.xenstore.errors import StoreConnectionError
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUES: Final = 1
+_MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+_UINT32_MAX: Final = 0xFFFFFFFF
+
+
+class PeerMemories:
+    """The memory of the frontends' domains, mapped once however many vifs they have."""
+
+    def __init__(self, hypervisor: Hypervisor, own_domid: DomId) -> None:
+        self._hypervisor = hypervisor
+        self._own_domid = own_domid
+        self._tables: dict[DomId, tuple[PeerGrantTable, int]] = {}
+        self._lock = asyncio.Lock()
+
+    async def acquire(self, domid: DomId) -> PeerGrantTable:
+        """The domain's grant table; HypercallError when it is not ours to see."""
+        async with self._lock:
+            table, users = self._tables.get(domid, (None, 0))
+            if table is None:
+                table = await self._map(domid)
+            self._tables[domid] = table, users + 1
+            return table
+
+    def release(self, domid: DomId) -> None:
+        """One vif less needs it."""
+        table, users = self._tables[domid]
+        if users > 1:
+            self._tables[domid] = table, users - 1
+        else:
+            del self._tables[domid]
+
+    async def _map(self, domid: DomId) -> PeerGrantTable:
+        memory = await self._hypervisor.memory(domid)
+        try:
+            mapping = mmap.mmap(memory.fd, memory.nr_pages * PAGE_SIZE)
+            return PeerGrantTable(
+                mapping, memory.nr_pages, memory.nr_grant_frames, self._own_domid
+            )
+        finally:
+            memory.close()
+
+
+@dataclass(frozen=True, slots=True)
+class BackDomain:
+    """What all vifs of a backend domain share."""
+
+    domid: DomId
+    hypervisor: Hypervisor
+    store: Client
+    worker: Worker
+    memories: PeerMemories
+
+
+@dataclass(frozen=True, slots=True)
+class _FrontKeys:
+    """What the frontend wrote, checked."""
+
+    tx_ring_ref: int
+    rx_ring_ref: int
+    event_channel: Port
+    peer: PeerFeatures
+
+
+@dataclass(slots=True)
+class _Link:
+    """What a connected vif holds; `undo` lets go of it, last made first."""
+
+    page: StatsPage
+    undo: AsyncExitStack
+
+
+class BackVif:
+    """One vif, from the moment its node appears until it vanishes."""
+
+    def __init__(
+        self,
+        domain: BackDomain,
+        nodename: str,
+        frontend_id: DomId,
+        devid: DevId,
+        state: XenbusState,
+    ) -> None:
+        self._domain = domain
+        self._nodename = nodename
+        self._frontend_id = frontend_id
+        self._devid = devid
+        self._label = f"xvif{frontend_id}i{devid}"
+        self._handshake = BackHandshake(state)
+        self._link: _Link | None = None
+        self._events: asyncio.Queue[Iterator[Action]] = asyncio.Queue()
+        self._interface: Interface | None = None
+        self._device: XenbusDevice
+
+    async def run(self) -> None:
+        """Serve the vif until it is unregistered or cancelled."""
+        self._device = await self._open_device()
+        if not await self._device.attempt(self._probe()):
+            self._handshake.failed()
+        await self._serve()
+
+    async def remove(self) -> None:
+        """The node is gone: let go of everything, the TAP too."""
+        await self._disconnect()
+        if self._interface is not None:
+            self._interface.delete()
+
+    async def leave(self) -> None:
+        """This process is told to end: the next one takes rings and TAP up again."""
+        await self._disconnect()
+        if self._interface is not None:
+            self._interface.close()
+
+    def check_broken(self) -> None:
+        """The worker reported a broken queue; it may be this one's."""
+        if self._link is not None and self._link.page.stats.broken() is not None:
+            self._events.put_nowait(self._broken_actions())
+
+    # What the toolstack wrote, and what we answer before the frontend is there.
+
+    async def _open_device(self) -> XenbusDevice:
+        device = XenbusDevice(
+            self._domain.store,
+            self._label,
+            self._nodename,
+            otherend="",
+            otherend_id=self._frontend_id,
+            state=self._handshake.state,
+        )
+        device.otherend = await read_required(device.read, "frontend", self._nodename)
+        return device
+
+    async def _probe(self) -> None:
+        await self._check_mac()
+        script = await read_required(self._device.read, "script", self._nodename)
+        self._interface = await self._open_interface()
+        if self._device.state is XenbusState.INITIALISING:
+            await self._offer()
+        if script in BUILTINS:
+            await self._plug(script)
+        if self._device.state is XenbusState.CONNECTED:
+            await self._resume()
+
+    async def _check_mac(self) -> None:
+        mac = await self._device.read("mac")
+        if mac is None:
+            raise DeviceFatalError(
+                errno.ENOENT, f"can't read {self._nodename}/mac: {errno.ENOENT}"
+            )
+        if not _MAC.fullmatch(mac):
+            raise DeviceFatalError(errno.EINVAL, f"{mac} is not a valid mac address")
+
+    async def _open_interface(self) -> Interface:
+        name = await self._device.read("vifname") or self._label
+        mtu = int(await self._device.read("mtu", "1500") or "1500")
+        alias = f"{self._frontend_id}/{self._devid} backend"
+        interface = await Interface.open(
+            name, mac=BACKEND_MAC, mtu=mtu, alias=alias, up=False
+        )
+        log.info("%s: Ethernet address %s", self._label, BACKEND_MAC)
+        return interface
+
+    async def _offer(self) -> None:
+        assert self._interface is not None
+        without = features.parse_without(await self._device.read("x-without"))
+        keys = features.back_keys(without)
+        await self._device.write_if_there(
+            [*keys.items(), ("vifname", self._interface.name)]
+        )
+        await self._switch_state(XenbusState.INIT_WAIT)
+        self._handshake.state = XenbusState.INIT_WAIT
+
+    async def _plug(self, script: str) -> None:
+        assert self._interface is not None
+        try:
+            await plug(script, self._interface.name, await self._device.read("bridge"))
+        except XenvirtError as error:
+            await self._device.write_if_there(
+                [("hotplug-error", str(error)), ("hotplug-status", "error")]
+            )
+            raise
+        await self._device.write_if_there([("hotplug-status", HOTPLUG_CONNECTED)])
+
+    async def _resume(self) -> None:
+        """Take over from a backend that died: the frontend need not notice."""
+        if await self._device.otherend_state() is XenbusState.CONNECTED:
+            await self._connect()
+            log.info("%s: resumed", self._label)
+
+    # The frontend's states, the hotplug script, the worker: events, one by one.
+
+    async def _serve(self) -> None:
+        watching = (
+            asyncio.create_task(self._watch_frontend()),
+            asyncio.create_task(self._watch_hotplug()),
+        )
+        try:
+            unregistered = False
+            while not unregistered:
+                for action in await self._events.get():
+                    unregistered |= await self._perform(action)
+        finally:
+            for task in watching:
+                task.cancel()
+
+    async def _watch_frontend(self) -> None:
+        with suppress(StoreConnectionError):
+            async for state in self._device.otherend_states():
+                online = await self._device.read("online") == "1"
+                self._events.put_nowait(
+                    self._handshake.frontend_changed(state, online=online)
+                )
+
+    async def _watch_hotplug(self) -> None:
+        path = f"{self._nodename}/hotplug-status"
+        with suppress(StoreConnectionError):
+            async with self._domain.store.watch(path) as watch:
+                async for _ in watch:
+                    status = await self._device.read("hotplug-status")
+                    self._events.put_nowait(self._handshake.hotplug_changed(status))
+
+    def _broken_actions(self) -> Iterator[Action]:
+        reason = self._link.page.stats.broken() if self._link else None
+        if reason is None:
+            return
+        log.error("%s: %s", self._label, reason)
+        log.error("%s: fatal error; disabling device", self._label)
+        yield from self._handshake.broken(errno.EIO, reason)
+
+    async def _perform(self, action: Action) -> bool:
+        """Carry an action out; True when the device is not to come back."""
+        match action:
+            case Connect():
+                if not await self._device.attempt(self._connect()):
+                    self._handshake.failed()
+            case Disconnect():
+                await self._disconnect()
+            case SwitchState(state):
+                await self._switch_state(state)
+            case Fatal(number, message):
+                await self._device.fatal(number, message)
+            case Unregister():
+                await self._unregister()
+                return True
+        return False
+
+    async def _switch_state(self, state: XenbusState) -> None:
+        await self._device.switch_state(state)
+        if self._interface is not None:
+            self._interface.set_carrier(state is XenbusState.CONNECTED)
+
+    async def _unregister(self) -> None:
+        await self.remove()
+        with suppress(XenvirtError):
+            await self._domain.store.rm(f"{self._nodename}/hotplug-status")
+
+    # Connecting: read, check, map, bind.
+
+    async def _connect(self) -> None:
+        keys = await self._read_frontend()
+        async with AsyncExitStack() as undo:
+            table = await self._map_memory()
+            undo.callback(self._domain.memories.release, self._frontend_id)
+            channel = await self._bind(keys.event_channel)
+            undo.push_async_callback(self._close_channel, channel)
+            page = StatsPage(self._label)
+            undo.callback(page.close)
+            queue = self._map_rings(keys, table, channel, page)
+            undo.callback(queue.close)
+            await self._start(queue, keys.peer, page)
+            undo.callback(self._domain.worker.remove, queue)
+            self._link = _Link(page, undo.pop_all())
+
+    async def _read_frontend(self) -> _FrontKeys:
+        names = (
+            "multi-queue-num-queues",
+            "tx-ring-ref",
+            "rx-ring-ref",
+            "event-channel",
+            *features.KEYS,
+        )
+        values = await asyncio.gather(
+            *(self._device.read_otherend(name) for name in names)
+        )
+        keys = dict(zip(names, values, strict=True))
+        self._check_queues(keys["multi-queue-num-queues"])
+        return _FrontKeys(
+            tx_ring_ref=self._number(keys["tx-ring-ref"], "ring-ref"),
+            rx_ring_ref=self._number(keys["rx-ring-ref"], "ring-ref"),
+            event_channel=Port(self._number(keys["event-channel"], "event-channel")),
+            peer=features.negotiate(keys),
+        )
+
+    def _check_queues(self, text: str | None) -> None:
+        if text is None:
+            return
+        count = _decimal(text)
+        if count is None or not 1 <= count <= MAX_QUEUES:
+            shown = text if count is None else str(count)
+            raise DeviceFatalError(
+                errno.EINVAL,
+                f"guest requested {shown} queues, but valid range is 1 - {MAX_QUEUES}.",
+            )
+
+    def _number(self, text: str | None, what: str) -> int:
+        reading = f"reading {self._device.otherend}/{what}"
+        if text is None:
+            raise DeviceFatalError(errno.ENOENT, reading)
+        number = _decimal(text)
+        if number is None or number > _UINT32_MAX:
+            raise DeviceFatalError(
+                errno.EINVAL, f"{reading}: {text} is not within 0..{_UINT32_MAX}"
+            )
+        return number
+
+    async def _map_memory(self) -> PeerGrantTable:
+        try:
+            return await self._domain.memories.acquire(self._frontend_id)
+        except HypercallError as error:
+            _refused(error, f"mapping memory of domain {self._frontend_id}")
+
+    async def _bind(self, port: Port) -> EventChannel:
+        try:
+            return await self._domain.hypervisor.bind_interdomain(
+                self._frontend_id, port
+            )
+        except HypercallError as error:
+            _refused(error, f"binding event channel {port}")
+
+    async def _start(self, queue: Queue, peer: PeerFeatures, page: StatsPage) -> None:
+        assert self._interface is not None
+        await self._interface.set_peer(peer)
+        await self._domain.hypervisor.publish(
+            self._frontend_id, self._devid, "back", 0, page.fd
+        )
+        self._domain.worker.add(queue)
+
+    def _map_rings(
+        self,
+        keys: _FrontKeys,
+        table: PeerGrantTable,
+        channel: EventChannel,
+        page: StatsPage,
+    ) -> Queue:
+        assert self._interface is not None
+        try:
+            return back_queue(
+                QueueIO(self._interface.fd, channel.pending_fd, channel.notify_fd),
+                table,
+                keys.tx_ring_ref,
+                keys.rx_ring_ref,
+                keys.peer,
+                page.stats,
+            )
+        except OSError as error:
+            raise DeviceFatalError(
+                error.errno or errno.EIO,
+                f"mapping shared-frames {keys.tx_ring_ref}/{keys.rx_ring_ref} "
+                f"port {keys.event_channel}",
+            ) from error
+
+    async def _disconnect(self) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        if self._interface is not None:
+            self._interface.set_carrier(False)
+        await link.undo.aclose()
+
+    async def _close_channel(self, channel: EventChannel) -> None:
+        with suppress(XenvirtError):
+            await self._domain.hypervisor.close_port(channel.port)
+        channel.close()
+
+
+def _decimal(text: str) -> int | None:
+    """The number that `text` is, or None: a frontend may have written anything."""
+    if text.isascii() and text.isdigit() and len(text) <= len(str(_UINT32_MAX)):
+        return int(text)
+    return None
+
+
+def _refused(error: HypercallError, what: str) -> NoReturn:
+    number = getattr(errno, error.errno_name, errno.EIO)
+    raise DeviceFatalError(number, f"{what}: {error.what}") from error

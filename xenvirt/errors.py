@@ -70,7 +70,7 @@ class HypercallError(XenvirtError):
 
 
 class RingIndexError(XenvirtError):
-    """A XenStore ring whose indices cannot be (xs_wire.h, XENSTORE_ERROR_RINGIDX)."""
+    """A XenStore ring whose indices are further apart than it is long."""
 
 
 class GrantError(XenvirtError):

@@ -123,7 +123,7 @@ class XsRingPage:
         data = ffi.new("uint8_t[]", limit)
         n: int = lib.xv_xs_ring_read(self._page, self._server, data, limit)
         if n < 0:
-            raise RingIndexError("the ring's indices cannot be")
+            raise RingIndexError("producer and consumer index are too far apart")
         return bytes(ffi.buffer(data, n))
 
     def write(self, data: bytes | memoryview) -> int:
@@ -132,7 +132,7 @@ class XsRingPage:
             self._page, self._server, ffi.from_buffer(data), len(data)
         )
         if n < 0:
-            raise RingIndexError("the ring's indices cannot be")
+            raise RingIndexError("producer and consumer index are too far apart")
         return n
 
     def _load(self, offset: int) -> int:

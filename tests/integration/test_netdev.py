@@ -283,10 +283,12 @@ def test_links_that_are_not_there(home: str) -> None:
 
 def test_only_links_with_our_alias_are_owned(tap_fd: int) -> None:
     make_bridge()
-    links.configure(BRIDGE, alias="xenvirtual")
-    assert links.owned() == [TAP]
+    links.configure(BRIDGE, alias="xenvirtual /run/a x")
+    links.configure(TAP, alias=links.alias("/run/a", "1/0 backend"))
+    assert links.owned("/run/a") == [TAP]
+    assert links.owned("/run/other") == links.owned("/run") == []
     links.delete(TAP)
-    assert links.owned() == []
+    assert links.owned("/run/a") == []
 
 
 def test_a_missing_bridge_says_how_to_make_it(home: str) -> None:

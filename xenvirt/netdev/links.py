@@ -107,11 +107,17 @@ def delete(name: str) -> None:
             raise
 
 
-def owned() -> list[str]:
-    """Name the namespace's interfaces that xenvirt made."""
+def alias(owner: str, what: str) -> str:
+    """Return the alias of an interface that the daemon in `owner` has, a directory."""
+    return f"{ALIAS_PREFIX}{owner} {what}"
+
+
+def owned(owner: str) -> list[str]:
+    """Name the namespace's interfaces that the daemon in `owner` had made."""
     with conversation("list interfaces") as ipr:
         links = [_link(message, master=None) for message in ipr.get_links()]
-    return [link.name for link in links if link.is_ours]
+    prefix = alias(owner, "")
+    return [link.name for link in links if link.alias.startswith(prefix)]
 
 
 def require_bridge(name: str) -> Link:

@@ -27,6 +27,7 @@ from xenvirt.native import (
     Worker,
     back_queue,
 )
+from xenvirt.netdev import links
 from xenvirt.vif import features
 from xenvirt.vif.handshake import (
     HOTPLUG_CONNECTED,
@@ -94,6 +95,7 @@ class BackDomain:
     """What all vifs of a backend domain share."""
 
     domid: DomId
+    run_dir: str
     hypervisor: Hypervisor
     store: Client
     worker: Worker
@@ -201,7 +203,9 @@ class BackVif:
     async def _open_interface(self) -> Interface:
         name = await self._device.read("vifname") or self._label
         mtu = int(await self._device.read("mtu", "1500") or "1500")
-        alias = f"{self._frontend_id}/{self._devid} backend"
+        alias = links.alias(
+            self._domain.run_dir, f"{self._frontend_id}/{self._devid} backend"
+        )
         interface = await Interface.open(
             name, mac=BACKEND_MAC, mtu=mtu, alias=alias, up=False
         )

@@ -18,6 +18,7 @@ from xenvirt.abi.xenbus import XenbusState
 from xenvirt.errors import XenvirtError
 from xenvirt.hypervisor.interface import EventChannel, Hypervisor
 from xenvirt.native import PeerFeatures, QueueIO, Worker, front_queue
+from xenvirt.netdev import links
 from xenvirt.vif import features
 from xenvirt.vif.buffers import Slab, Slabs
 from xenvirt.vif.interface import Interface
@@ -42,6 +43,7 @@ class FrontDomain:
 
     domid: DomId
     name: str
+    run_dir: str
     hypervisor: Hypervisor
     store: Client
     slabs: Slabs
@@ -127,7 +129,9 @@ class FrontVif:
         if not _MAC.fullmatch(mac):
             raise DeviceFatalError(errno.EINVAL, f"{mac} is not a valid mac address")
         mtu = int(await self._device.read("mtu", "1500") or "1500")
-        alias = f"{self._domain.name}/{self._devid} frontend"
+        alias = links.alias(
+            self._domain.run_dir, f"{self._domain.name}/{self._devid} frontend"
+        )
         interface = await Interface.open(
             self._label, mac=mac, mtu=mtu, alias=alias, up=True
         )

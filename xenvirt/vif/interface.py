@@ -76,7 +76,7 @@ def _make(name: str, mac: str, mtu: int, alias: str, up: bool) -> int:
                 name,
                 mac=mac,
                 mtu=mtu,
-                alias=links.ALIAS_PREFIX + alias,
+                alias=alias,
                 ipv6_noise=False,
                 gso_max_size=GSO_MAX_SIZE,
                 up=up or None,

@@ -124,7 +124,7 @@ async def _guarded(work: Awaitable[None], nodename: str) -> None:
         log.exception("%s: unexpected error", nodename)
 
 
-async def _run_frontend(hypervisor: HypervisorClient, name: str) -> None:
+async def _run_frontend(hypervisor: HypervisorClient, name: str, run_dir: str) -> None:
     info = await hypervisor.start_info()
     assert info.memory is not None
     assert info.store is not None
@@ -134,7 +134,9 @@ async def _run_frontend(hypervisor: HypervisorClient, name: str) -> None:
         worker = Worker(f"xennet-{info.domid}")
         stack.callback(worker.close)
         slabs = Slabs(info.memory, info.store_gfn + 1)
-        domain = FrontDomain(info.domid, name, hypervisor, store, slabs, worker)
+        domain = FrontDomain(
+            info.domid, name, run_dir, hypervisor, store, slabs, worker
+        )
 
         def make(event: Appeared) -> FrontVif:
             return FrontVif(domain, event.nodename, DevId(event.ids[0]), event.state)
@@ -152,7 +154,9 @@ async def _connect_ring(info: StartInfo) -> Client:
     return await Client.connect_ring(page, _StoreChannel(info.store))
 
 
-async def _run_backend(hypervisor: HypervisorClient, domid: DomId) -> None:
+async def _run_backend(
+    hypervisor: HypervisorClient, domid: DomId, run_dir: str
+) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             await Client.connect_socket(await hypervisor.open_xenbus())
@@ -160,7 +164,7 @@ async def _run_backend(hypervisor: HypervisorClient, domid: DomId) -> None:
         worker = Worker(f"xvif-{domid}")
         stack.callback(worker.close)
         memories = PeerMemories(hypervisor, domid)
-        domain = BackDomain(domid, hypervisor, store, worker, memories)
+        domain = BackDomain(domid, run_dir, hypervisor, store, worker, memories)
 
         def make(event: Appeared) -> BackVif:
             frontend_id, devid = event.ids
@@ -176,9 +180,9 @@ async def _run(role: str, domid: DomId, name: str, run_dir: str) -> None:
         hypervisor = HypervisorClient(Path(run_dir) / HYPERVISOR_SOCKET)
         stack.callback(hypervisor.close)
         if role == "frontend":
-            serving = asyncio.create_task(_run_frontend(hypervisor, name))
+            serving = asyncio.create_task(_run_frontend(hypervisor, name, run_dir))
         else:
-            serving = asyncio.create_task(_run_backend(hypervisor, domid))
+            serving = asyncio.create_task(_run_backend(hypervisor, domid, run_dir))
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, serving.cancel)

@@ -1,0 +1,1 @@
+"""Domains, their memory and event channels; the hypercall server and its clients."""

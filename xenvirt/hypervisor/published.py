@@ -1,0 +1,107 @@
+"""Statistics pages that the ends show to the tools."""
+
+import fcntl
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from xenvirt.errors import HypercallError
+from xenvirt.hypervisor.wire import MAX_FDS
+
+if TYPE_CHECKING:
+    from xenvirt.abi.ids import DevId, DomId
+    from xenvirt.hypervisor.interface import Side
+
+MAX_QUEUES: Final = MAX_FDS // 2
+"""So that the pages of both sides of a vif fit into one answer."""
+
+MAX_PAGE_LEN: Final = 1 << 20
+MAX_PAGES_PER_OWNER: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Whose page: `domid` is the frontend's."""
+
+    domid: "DomId"
+    devid: "DevId"
+    side: "Side"
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page; the table owns `fd`. `pid` is the end's process."""
+
+    key: Key
+    fd: int
+    pid: int
+    owner: object
+
+
+def check_page(fd: int) -> None:
+    """Raise EINVAL unless a tool can map the file without risk of SIGBUS."""
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or not 0 < info.st_size <= MAX_PAGE_LEN:
+        raise HypercallError(
+            "EINVAL",
+            f"a statistics page is a memfd of 1 to {MAX_PAGE_LEN} bytes, "
+            f"not {info.st_size} bytes of file type {stat.S_IFMT(info.st_mode):#o}",
+        )
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        seals = 0
+    if not seals & fcntl.F_SEAL_SHRINK:
+        raise HypercallError(
+            "EINVAL", "a statistics page is not sealed (F_SEAL_SHRINK)"
+        )
+
+
+class PublishedPages:
+    """What is published now; a page goes with the connection that showed it."""
+
+    def __init__(self) -> None:
+        self._pages: dict[Key, Page] = {}
+
+    def add(self, key: Key, fd: int, *, pid: int, owner: object) -> None:
+        """Take over `fd` in place of an earlier page; ENOSPC if an owner has too many.
+
+        When it raises, `fd` is still the caller's.
+        """
+        mine = sum(1 for page in self._pages.values() if page.owner is owner)
+        if mine >= MAX_PAGES_PER_OWNER and key not in self._pages:
+            raise HypercallError(
+                "ENOSPC", f"one end shows at most {MAX_PAGES_PER_OWNER} pages"
+            )
+        self._drop(key)
+        self._pages[key] = Page(key, fd, pid, owner)
+
+    def of_vif(self, domid: "DomId", devid: "DevId") -> list[Page]:
+        """Return a vif's pages in order of side and queue; they stay the table's."""
+        return sorted(
+            (
+                page
+                for page in self._pages.values()
+                if (page.key.domid, page.key.devid) == (domid, devid)
+            ),
+            key=lambda page: (page.key.side, page.key.queue),
+        )
+
+    def drop_owner(self, owner: object) -> None:
+        """Forget every page that `owner` showed."""
+        for page in list(self._pages.values()):
+            if page.owner is owner:
+                self._drop(page.key)
+
+    def drop_domain(self, domid: "DomId") -> None:
+        """Forget every page of a frontend domain's vifs."""
+        for key in list(self._pages):
+            if key.domid == domid:
+                self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        page = self._pages.pop(key, None)
+        if page is not None:
+            os.close(page.fd)

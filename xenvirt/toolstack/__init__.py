@@ -1,0 +1,1 @@
+"""What libxl does: domains, vifs, and the processes that serve them."""

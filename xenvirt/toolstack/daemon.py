@@ -1,0 +1,260 @@
+"""The daemon as a process: one for each run directory, started by hand or on demand.
+
+Commands import this module, so what only the daemon needs is imported when it runs.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from xenvirt import log
+from xenvirt.errors import LocalError, NotFoundError, XenvirtError
+from xenvirt.hypervisor.caller import Identities, daemon_uid, uid_base
+from xenvirt.hypervisor.sync_client import SyncClient
+from xenvirt.toolstack.rundir import RunDir
+
+START_TIMEOUT_S: Final = 15.0
+
+_RETRY_S: Final = 0.02
+_LOG_LINES: Final = 10
+
+_log = logging.getLogger(__name__)
+
+
+def run_daemon(
+    run_dir: RunDir,
+    *,
+    foreground: bool,
+    ready_fd: int | None = None,
+    debug: bool = False,
+    lock_fd: int | None = None,
+) -> int:
+    """Run the daemon until it is told to stop; return its exit status.
+
+    With `foreground` false it goes on in the background, its standard error in the
+    log, and the calling process gets 0 at once. A line is written to `ready_fd` when
+    both sockets are served, and it is closed in any case. `lock_fd` is the run
+    directory's lock, if the caller took it; otherwise a LocalError tells who has it.
+    """
+    run_dir.create()
+    if lock_fd is None:
+        lock_fd = run_dir.try_lock()
+        if lock_fd is None:
+            raise LocalError(
+                f"a daemon runs in {run_dir.path} already",
+                cause=_who_has_the_lock(run_dir),
+            )
+    try:
+        if not foreground and not _detach(run_dir):
+            return 0
+        os.umask(0o022)
+        log.setup("daemon", debug=debug)
+        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        return _serve(run_dir, ready_fd, lock_fd)
+    except XenvirtError as error:
+        _log.error("%s", error)
+        return error.exit_code
+    except Exception:
+        # Told here, before the closing of `ready_fd` lets others read the log.
+        _log.exception("the daemon failed")
+        return 1
+    finally:
+        os.close(lock_fd)
+        if ready_fd is not None:
+            os.close(ready_fd)
+
+
+def ensure_daemon(run_dir: RunDir, timeout_s: float = START_TIMEOUT_S) -> SyncClient:
+    """Return a connection to the daemon, started if it did not run.
+
+    Two callers at once start one daemon. LocalError, with the end of its log, if it
+    does not start; whoever is too late for `timeout_s` is told who has the lock.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return SyncClient(run_dir.hypervisor_socket)
+        except NotFoundError:
+            run_dir.create()
+        lock_fd = run_dir.try_lock()
+        if lock_fd is not None:
+            try:
+                _start(run_dir, lock_fd, deadline)
+            finally:
+                os.close(lock_fd)
+            return SyncClient(run_dir.hypervisor_socket)
+        if time.monotonic() > deadline:
+            raise LocalError(
+                f"the daemon in {run_dir.path} does not answer",
+                cause=_who_has_the_lock(run_dir),
+                hint=f"it is starting or stopping; see {run_dir.log}",
+            )
+        # Somebody else's daemon is coming or going; flock has no timeout.
+        time.sleep(_RETRY_S)
+
+
+def _start(run_dir: RunDir, lock_fd: int, deadline: float) -> None:
+    # The log is a file, also when the command's own standard error is the journal.
+    env = {name: v for name, v in os.environ.items() if name != "JOURNAL_STREAM"}
+    # With `-P` a path of our own: root's working directory may be anybody's.
+    env["PYTHONPATH"] = str(Path(__file__).parents[2])
+    log_fd = run_dir.open_log()
+    log_size = os.fstat(log_fd).st_size
+    ready, ready_fd = os.pipe()
+    try:
+        subprocess.run(
+            [
+                sys.executable, "-P", "-m", "xenvirt.toolstack.daemon",
+                f"--run-dir={run_dir.path}",
+                f"--ready-fd={ready_fd}", f"--lock-fd={lock_fd}",
+            ],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            pass_fds=(ready_fd, lock_fd),
+            start_new_session=True,
+            check=False,
+        )  # fmt: skip
+        os.close(ready_fd)
+        ready_fd = -1
+        left_s = max(0.0, deadline - time.monotonic())
+        if not select.select([ready], [], [], left_s)[0]:
+            pid = run_dir.lock_holder()
+            if pid is not None:
+                os.kill(pid, signal.SIGTERM)
+            raise _not_started(run_dir, log_size, "it took too long")
+        if not os.read(ready, 1):
+            raise _not_started(run_dir, log_size, "it ended")
+    finally:
+        for fd in (log_fd, ready, ready_fd):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _who_has_the_lock(run_dir: RunDir) -> str:
+    pid = run_dir.lock_holder()
+    who = "another command" if pid is None else f"process {pid}"
+    return f"{who} holds its lock"
+
+
+def _not_started(run_dir: RunDir, log_size: int, cause: str) -> LocalError:
+    with run_dir.log.open("rb") as file:
+        file.seek(log_size)
+        lines = file.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
+    return LocalError(
+        "the daemon did not start",
+        cause="; ".join((cause, *lines)),
+        hint=f"see {run_dir.log}",
+    )
+
+
+def _detach(run_dir: RunDir) -> bool:
+    """Go on in a child without a terminal; false in the parent."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return False
+    os.setsid()
+    os.chdir("/")
+    null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    log_fd = run_dir.open_log()
+    for target, fd in ((0, null_fd), (1, log_fd), (2, log_fd)):
+        os.dup2(fd, target)
+    os.close(null_fd)
+    os.close(log_fd)
+    return True
+
+
+def _serve(run_dir: RunDir, ready_fd: int | None, lock_fd: int) -> int:
+    import uvloop
+
+    from xenvirt.native import drop_privileges
+    from xenvirt.toolstack.composition import Daemon
+    from xenvirt.toolstack.launcher import fork_launcher, system_hands
+
+    launcher = launcher_pid = None
+    launching_uid = os.geteuid()
+    _raise_descriptor_limit()
+    if launching_uid == 0:
+        _clean_stale(run_dir)
+    sockets = run_dir.listen()
+    try:
+        if launching_uid == 0:
+            launcher, launcher_pid = fork_launcher(
+                run_dir, system_hands, uid_base=uid_base(), keep_fds={lock_fd}
+            )
+            drop_privileges(daemon_uid(), daemon_uid(), ())
+        identities = Identities(uid_base(), frozenset({0, launching_uid, os.geteuid()}))
+
+        def tell_ready() -> None:
+            _log.info("ready in %s", run_dir.path)
+            if ready_fd is not None:
+                # Whoever wanted to know may have been interrupted.
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(ready_fd, b"\n")
+
+        async def main() -> int:
+            return await Daemon(sockets, launcher, identities).run(tell_ready)
+
+        status = uvloop.run(main())
+    finally:
+        sockets.close()
+        if launcher is not None:
+            launcher.close()
+        if launcher_pid is not None:
+            os.waitpid(launcher_pid, 0)
+        else:
+            run_dir.remove_sockets()
+    _log.info("ended")
+    return int(status)
+
+
+def _clean_stale(run_dir: RunDir) -> None:
+    """Delete what a daemon and a launcher left that were both killed."""
+    records = list(run_dir.records())
+    if not records:
+        return
+    from xenvirt.netdev import links, namespaces
+    from xenvirt.toolstack.launcher import clean_up
+
+    for record in records:
+        _log.warning("cleaning up what a killed daemon left of %s", record.name)
+        try:
+            clean_up(record, run_dir, namespaces, links)
+        except XenvirtError as error:
+            _log.error("cannot clean up after %s: %s", record.name, error)
+        else:
+            run_dir.remove_record(record.name)
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(prog="xenvirt.toolstack.daemon")
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--ready-fd", type=int, required=True)
+    parser.add_argument("--lock-fd", type=int, required=True)
+    args = parser.parse_args()
+    return run_daemon(
+        RunDir(args.run_dir),
+        foreground=False,
+        ready_fd=args.ready_fd,
+        lock_fd=args.lock_fd,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,235 @@
+"""The run directory: where everything of one daemon is, and whether it is alive."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from xenvirt.errors import LocalError, NotPermittedError, UsageError
+
+RUN_DIR_VARIABLE: Final = "XENVIRT_RUN_DIR"
+
+_SUN_PATH_MAX: Final = 107
+"""Bytes of a Unix socket's path (unix(7)), less the NUL."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the launcher made for a domain: its namespace, or TAPs in the host's."""
+
+    name: str
+    netns: str | None
+    host_taps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The paths of one daemon; making the object touches nothing."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, override: str | Path | None = None) -> "RunDir":
+        """Return `override`, `XENVIRT_RUN_DIR`, or the default for this user.
+
+        UsageError if there is no default because XDG_RUNTIME_DIR is not set.
+        """
+        chosen = override or os.environ.get(RUN_DIR_VARIABLE)
+        if chosen:
+            return cls(Path(chosen).absolute())
+        if os.geteuid() == 0:
+            return cls(Path("/run/xenvirt"))
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        if not runtime:
+            raise UsageError(
+                "no run directory",
+                cause="XDG_RUNTIME_DIR is not set",
+                hint=f"name one with --run-dir or {RUN_DIR_VARIABLE}",
+            )
+        return cls(Path(runtime) / "xenvirt")
+
+    @property
+    def hypervisor_socket(self) -> Path:
+        """SOCK_SEQPACKET, hypercalls."""
+        return self.path / "hypervisor.sock"
+
+    @property
+    def xenstored_socket(self) -> Path:
+        """SOCK_STREAM, xs_wire: what XENSTORED_PATH names."""
+        return self.path / "xenstored" / "socket"
+
+    @property
+    def log(self) -> Path:
+        """Every process's lines."""
+        return self.path / "log"
+
+    @property
+    def lock(self) -> Path:
+        """Held with flock by the daemon and its launcher."""
+        return self.path / "lock"
+
+    def domain_record(self, name: str) -> Path:
+        """Return the file of one domain's `Record`."""
+        return self.path / "domains" / f"{name}.json"
+
+    def create(self) -> None:
+        """Make the directories; those that are there stay as they are.
+
+        UsageError for a path too long for a socket, NotPermittedError if it cannot
+        be made or is another user's, who could then put files of his own there.
+        """
+        length = len(os.fsencode(self.xenstored_socket))
+        if length > _SUN_PATH_MAX:
+            raise UsageError(
+                f"the run directory {self.path} is too deep",
+                cause=f"a socket's path has at most {_SUN_PATH_MAX} bytes, "
+                f"{self.xenstored_socket} has {length}",
+            )
+        try:
+            # Whatever the caller's umask: the ends are other users.
+            with _umask(0o022):
+                for directory in (
+                    self.path,
+                    self.xenstored_socket.parent,
+                    self.domain_record("x").parent,
+                ):
+                    directory.mkdir(parents=True, exist_ok=True)
+                    _check_owner(directory)
+        except OSError as error:
+            raise NotPermittedError(
+                f"cannot use the run directory {self.path}",
+                cause=error.strerror or "",
+                hint="name another one with --run-dir",
+            ) from error
+
+    def open_log(self) -> int:
+        """Open the log to append; the caller owns the descriptor."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with _umask(0o022):
+            return os.open(self.log, flags, 0o644)
+
+    def try_lock(self) -> int | None:
+        """Take the daemon's lock, or return None if somebody has it.
+
+        The lock lasts until the last copy of the descriptor is closed, in whichever
+        process. The daemon writes its pid into the file, see `lock_holder`.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self.lock, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        os.ftruncate(fd, 0)
+        return fd
+
+    def lock_holder(self) -> int | None:
+        """Return the pid of the daemon that has the lock, None if it is not known."""
+        text = self.lock.read_text().strip()
+        return int(text) if text.isdigit() else None
+
+    def listen(self) -> "Sockets":
+        """Open both sockets in place of stale ones; only for the lock's holder."""
+        with contextlib.ExitStack() as undo:
+            hypervisor = _listen(self.hypervisor_socket, socket.SOCK_SEQPACKET, 0o666)
+            undo.callback(hypervisor.close)
+            xenstored = _listen(self.xenstored_socket, socket.SOCK_STREAM, 0o600)
+            undo.pop_all()
+        return Sockets(hypervisor, xenstored)
+
+    def remove_sockets(self) -> None:
+        """Remove the sockets' names; only for the lock's holder."""
+        self.hypervisor_socket.unlink(missing_ok=True)
+        self.xenstored_socket.unlink(missing_ok=True)
+
+    def write_record(self, record: Record) -> None:
+        """Write a domain's record, whole or not at all."""
+        path = self.domain_record(record.name)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(
+            json.dumps({"netns": record.netns, "host_taps": record.host_taps}) + "\n"
+        )
+        temporary.replace(path)
+
+    def remove_record(self, name: str) -> None:
+        """Remove a domain's record, if there is one."""
+        self.domain_record(name).unlink(missing_ok=True)
+
+    def records(self) -> Iterator[Record]:
+        """Yield what the launcher of this or an earlier daemon has made."""
+        for path in sorted(self.domain_record("x").parent.glob("*.json")):
+            try:
+                body = json.loads(path.read_text())
+                yield Record(path.stem, body["netns"], bool(body["host_taps"]))
+            except (ValueError, KeyError, TypeError) as error:
+                _log.warning("%s is not readable: %s; ignored", path, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The two listening sockets; whoever was handed them closes them."""
+
+    hypervisor: socket.socket
+    xenstored: socket.socket
+
+    def close(self) -> None:
+        """Close both; again is harmless."""
+        self.hypervisor.close()
+        self.xenstored.close()
+
+
+def close_other_fds(keep: set[int]) -> None:
+    """Close every descriptor of the process but those in `keep`."""
+    low = 0
+    for fd in sorted(keep):
+        # CPython takes the empty range (0, 0) for all descriptors.
+        if low < fd:
+            os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def _listen(path: Path, kind: int, mode: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        path.unlink(missing_ok=True)
+        # Not chmod after bind, which would leave it open to all for a moment.
+        with _umask(0o777 & ~mode):
+            sock.bind(str(path))
+        sock.listen(socket.SOMAXCONN)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise LocalError(
+            f"cannot listen on {path}", cause=error.strerror or ""
+        ) from error
+    return sock
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    old = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(old)
+
+
+def _check_owner(directory: Path) -> None:
+    info = directory.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+        raise PermissionError(
+            0, f"{directory} is no directory of user {os.geteuid()} alone"
+        )
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(0, f"others may write to {directory}")

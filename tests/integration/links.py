@@ -1,0 +1,113 @@
+"""Links made as a user makes them, by the command, in a run directory of their own."""
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from xenvirt.abi.ids import DevId, DomId
+from xenvirt.hypervisor.sync_client import SyncClient
+from xenvirt.native import STATS_SIZE, QueueStats
+
+XENVIRT: Final = Path(sys.executable).parent / "xenvirt"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that is up."""
+
+    name: str
+    domid: int
+    near: str
+    far: str = "xennet0"
+
+    @property
+    def netns(self) -> str:
+        """The domain's namespace."""
+        return self.name
+
+
+class LinkMaker:
+    """Runs `xenvirt` with one run directory; `close` takes everything down."""
+
+    def __init__(self, directory: Path, tag: str) -> None:
+        self.run_dir = directory / "run"
+        self._tag = tag
+
+    def name(self, name: str) -> str:
+        """A domain name that no other run of the tests uses."""
+        return f"{self._tag}-{name}"
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of `xenvirt ARGUMENTS`."""
+        return [str(XENVIRT), "--run-dir", str(self.run_dir), *arguments]
+
+    def run(
+        self, *arguments: str, status: int = 0, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `xenvirt ARGUMENTS`; it must end with `status`."""
+        done = subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == status, (arguments, done.stdout, done.stderr)
+        return done
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """What `xenvirt --json ARGUMENTS` prints."""
+        parsed: dict[str, Any] = json.loads(self.run("--json", *arguments).stdout)
+        assert parsed["schema"] == "xenvirt/1"
+        return parsed
+
+    def up(self, name: str, *arguments: str) -> Link:
+        """A link that is Connected at both ends."""
+        self.run("up", self.name(name), *arguments)
+        domid = int(self.run("domid", self.name(name)).stdout)
+        return Link(self.name(name), domid, f"xvif{domid}i0")
+
+    def down(self, link: Link) -> None:
+        """Remove a link."""
+        self.run("down", link.name)
+
+    def counters(self, link: Link) -> dict[str, dict[str, int]]:
+        """Both ends' counters of a link's only vif, by side."""
+        with SyncClient(self.run_dir / "hypervisor.sock") as hypervisor:
+            pages = hypervisor.published(DomId(link.domid), DevId(0))
+        counters = {}
+        for page in pages:
+            with mmap.mmap(page.fd, STATS_SIZE, prot=mmap.PROT_READ) as mapping:
+                copy = bytearray(mapping)
+            os.close(page.fd)
+            counters[page.side] = QueueStats(copy).counters()
+        return counters
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """The process of each end, by role and domid."""
+        with SyncClient(self.run_dir / "hypervisor.sock") as hypervisor:
+            domains = hypervisor.domain_list()
+        return {
+            (end["role"], domain["domid"]): end["pid"]
+            for domain in cast(list[dict[str, Any]], domains)
+            for end in domain["ends"]
+        }
+
+    def log(self) -> str:
+        """What every process has logged."""
+        return (self.run_dir / "log").read_text()
+
+    def close(self) -> None:
+        """Take everything down, the daemon too."""
+        if (self.run_dir / "hypervisor.sock").exists():
+            self.run("daemon", "--stop")
+
+
+def tag() -> str:
+    """What makes this run's names its own."""
+    return f"t{os.getpid()}"

@@ -1,0 +1,118 @@
+"""Real traffic: ping, iperf3 over IPv4 and IPv6, and a file whose hash is the same."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.integration.links import Link, LinkMaker
+from tests.integration.transfer import Receiver, transfer
+
+pytestmark = pytest.mark.root
+
+NEAR4, FAR4 = "10.214.1.1", "10.214.1.2"
+NEAR6, FAR6 = "fd00:214::1", "fd00:214::2"
+GIB = 1 << 30
+
+# What may count while all is well.
+HARMLESS = {
+    "tx_packets", "tx_bytes", "tx_gso_packets", "tx_slots", "tx_ring_full",
+    "rx_packets", "rx_bytes", "rx_gso_packets", "rx_slots", "rx_no_slots",
+    "notify_sent", "wakeups",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def link(module_links: LinkMaker) -> Link:
+    link = module_links.up("traffic", "--ip", f"{FAR4}/24", "--peer-ip", f"{NEAR4}/24")
+    inside = ("ip", "-n", link.netns)
+    for command in (
+        (*inside, "address", "add", f"{FAR6}/64", "dev", link.far, "nodad"),
+        ("ip", "address", "add", f"{NEAR6}/64", "dev", link.near, "nodad"),
+    ):
+        subprocess.run(command, check=True)
+    return link
+
+
+def errors(links: LinkMaker, link: Link) -> dict[str, int]:
+    return {
+        f"{side} {name}": value
+        for side, counters in links.counters(link).items()
+        for name, value in counters.items()
+        if value and name not in HARMLESS
+    }
+
+
+def iperf3(link: Link, address: str, *options: str, seconds: int = 2) -> dict[str, Any]:
+    """Run a client here against a server in the domain; what iperf3 says at the end."""
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", link.netns, "iperf3", "-s", "-1", "--forceflush"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        try:
+            assert server.stdout is not None
+            assert any("listening" in line for line in server.stdout)
+            done = subprocess.run(
+                ["iperf3", "-J", "-c", address, "-t", str(seconds), *options],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=seconds + 30,
+            )
+        finally:
+            server.kill()
+    end: dict[str, Any] = json.loads(done.stdout)["end"]
+    return end
+
+
+@pytest.mark.parametrize("address", [FAR4, FAR6])
+def test_ping(link: Link, address: str) -> None:
+    done = subprocess.run(
+        ["ping", "-c", "20", "-i", "0.01", "-w", "10", address], capture_output=True
+    )
+    assert b" 0% packet loss" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("address", [FAR4, FAR6])
+@pytest.mark.parametrize("direction", ["", "-R", "--bidir"])
+def test_tcp(module_links: LinkMaker, link: Link, address: str, direction: str) -> None:
+    end = iperf3(link, address, *([direction] if direction else []))
+    assert end["sum_received"]["bytes"] > 10_000_000
+    assert errors(module_links, link) == {}
+
+
+@pytest.mark.parametrize("address", [FAR4, FAR6])
+@pytest.mark.parametrize("direction", ["", "-R", "--bidir"])
+def test_udp_at_a_rate_that_it_bears_loses_nothing(
+    module_links: LinkMaker, link: Link, address: str, direction: str
+) -> None:
+    options = ["-u", "-b", "50M", "-l", "1400", *([direction] if direction else [])]
+    end = iperf3(link, address, *options)
+    assert end["sum"]["lost_packets"] <= end["sum"]["packets"] * 0.001
+    assert errors(module_links, link) == {}
+
+
+@pytest.mark.slow
+def test_a_minute_in_both_directions_moves_no_error_counter(
+    module_links: LinkMaker, link: Link
+) -> None:
+    end = iperf3(link, FAR4, "--bidir", seconds=60)
+    assert end["sum_received"]["seconds"] > 59
+    assert errors(module_links, link) == {}
+
+
+@pytest.mark.parametrize("towards", ["domain", "host"])
+def test_a_gibibyte_arrives_unchanged(
+    module_links: LinkMaker, link: Link, towards: str
+) -> None:
+    if towards == "domain":
+        receiver = Receiver(link.netns, FAR4)
+        sent = transfer(None, receiver, FAR4, GIB)
+    else:
+        receiver = Receiver(None, NEAR4)
+        sent = transfer(link.netns, receiver, NEAR4, GIB)
+    assert receiver.digest == sent
+    assert errors(module_links, link) == {}

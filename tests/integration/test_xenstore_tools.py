@@ -1,18 +1,14 @@
 """Xen's own command line tools against the server; no root needed."""
 
-import asyncio
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers_xenstore import FakeDomains
-from xenvirt.xenstore.engine import Engine
-from xenvirt.xenstore.server import serve
+from tests.helpers_xenstore import running_server
 
 TOOLS = ("ls", "list", "read", "write", "rm", "exists", "chmod", "watch")
 MISSING = [tool for tool in TOOLS if shutil.which(f"xenstore-{tool}") is None]
@@ -28,22 +24,8 @@ Tool = Callable[..., str]
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment that leads the tools to a running server."""
     path = str(tmp_path / "socket")
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def main() -> None:
-        server = await serve(Engine(FakeDomains()), path)
-        ready.set()
-        await stop.wait()
-        await server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
-    thread.start()
-    assert ready.wait(10)
-    yield {**os.environ, "XENSTORED_PATH": path}
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
-    loop.close()
+    with running_server(path):
+        yield {**os.environ, "XENSTORED_PATH": path}
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Give up what a process does not need, for good. */
+/* What a process is called, and giving up what it does not need, for good. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <grp.h>
@@ -51,6 +51,11 @@ int xv_drop_privileges(uint32_t uid, uint32_t gid, uint64_t capabilities)
     if (ret < 0)
         return ret;
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int xv_set_name(const char *name)
+{
+    return prctl(PR_SET_NAME, name, 0, 0, 0) < 0 ? -errno : 0;
 }
 
 int xv_set_parent_death_signal(int signal)

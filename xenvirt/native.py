@@ -118,6 +118,10 @@ class XsRingPage:
         self._page = self._memory + offset
         self._server = role == "server"
 
+    def close(self) -> None:
+        """Let go of the memory, which could not be unmapped before; no use after it."""
+        ffi.release(self._memory)
+
     def read(self, limit: int) -> bytes:
         """Take up to `limit` bytes that the other side wrote; b"" when empty."""
         data = ffi.new("uint8_t[]", limit)
@@ -398,6 +402,11 @@ def drop_privileges(uid: int, gid: int, capabilities: Sequence[str]) -> None:
     """Become `uid` with nothing but `capabilities`, for good; OSError if refused."""
     mask = sum(1 << CAPABILITIES[name] for name in capabilities)
     _check(lib.xv_drop_privileges(uid, gid, mask), f"becoming uid {uid}")
+
+
+def set_name(name: str) -> None:
+    """Be called `name`, cut to 15 bytes, where `ps -e` and top show it."""
+    _check(lib.xv_set_name(name.encode()[:15]), "process name")
 
 
 def set_parent_death_signal(signal: int) -> None:

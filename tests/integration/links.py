@@ -23,7 +23,7 @@ class Link:
     name: str
     domid: int
     near: str
-    far: str = "xennet0"
+    far: str
 
     @property
     def netns(self) -> str:
@@ -68,9 +68,13 @@ class LinkMaker:
 
     def up(self, name: str, *arguments: str) -> Link:
         """A link that is Connected at both ends."""
-        self.run("up", self.name(name), *arguments)
-        domid = int(self.run("domid", self.name(name)).stdout)
-        return Link(self.name(name), domid, f"xvif{domid}i0")
+        shown = self.json("up", self.name(name), *arguments)["link"]
+        return Link(
+            self.name(name),
+            shown["domain"]["domid"],
+            shown["back_ifname"],
+            shown["front_ifname"],
+        )
 
     def down(self, link: Link) -> None:
         """Remove a link."""

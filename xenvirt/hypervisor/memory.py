@@ -67,8 +67,9 @@ class Memory:
         return gnttab_release(self.map, NR_GRANT_ENTRIES, backend_domid)
 
     def close(self) -> None:
-        """Close the memfd; `map` goes when its last user lets go of it."""
+        """Close the memfd and unmap it; BufferError while a ring page still uses it."""
         os.close(self.fd)
+        self.map.close()
 
     def _grant_store_page(self) -> None:
         _GRANT_ENTRY.pack_into(

@@ -85,9 +85,10 @@ class Hands:
 def system_hands() -> Hands:
     """Import what an end needs; for the launcher's process, before its first fork."""
     from xenvirt.native import drop_privileges, set_parent_death_signal
-    from xenvirt.netdev import links, namespaces, tap
+    from xenvirt.netdev import links, namespaces, netlink, tap
     from xenvirt.vif.main import run_end
 
+    netlink.preload()
     return Hands(
         namespaces,
         links,

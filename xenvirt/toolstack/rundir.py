@@ -104,6 +104,8 @@ class RunDir:
                 ):
                     directory.mkdir(parents=True, exist_ok=True)
                     _check_owner(directory)
+            if os.geteuid() == 0:
+                _check_reachable(self.path)
         except OSError as error:
             raise NotPermittedError(
                 f"cannot use the run directory {self.path}",
@@ -223,6 +225,15 @@ def _umask(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(old)
+
+
+def _check_reachable(path: Path) -> None:
+    """The ends are users of their own: they must get to the socket."""
+    for directory in (path, *path.resolve().parents):
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            raise PermissionError(
+                0, f"{directory} is closed to other users, as which the ends run"
+            )
 
 
 def _check_owner(directory: Path) -> None:

@@ -49,12 +49,13 @@ class _Ring:
         channel = EventChannel(
             self._entry.port, self._entry.pending_fd, self._entry.notify_fd
         )
-        page = XsRingPage(self._memory.map, self._memory.store_offset, "server")
-        self._transport = RingServerTransport(engine, domid, page, channel)
+        self._page = XsRingPage(self._memory.map, self._memory.store_offset, "server")
+        self._transport = RingServerTransport(engine, domid, self._page, channel)
         self.port = port
 
     def close(self) -> None:
         self._transport.close()
+        self._page.close()
         self._system.ports.close(DOM0, self._entry.port)
 
     def reset(self) -> None:

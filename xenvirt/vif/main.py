@@ -22,7 +22,7 @@ from xenvirt.abi.ids import PAGE_SIZE, DevId, DomId
 from xenvirt.errors import XenvirtError
 from xenvirt.hypervisor.client import Client as HypervisorClient
 from xenvirt.hypervisor.interface import EventChannel, StartInfo
-from xenvirt.native import Worker, XsRingPage
+from xenvirt.native import Worker, XsRingPage, set_name
 from xenvirt.vif.backend import BackDomain, BackVif, PeerMemories
 from xenvirt.vif.buffers import Slabs
 from xenvirt.vif.frontend import FrontDomain, FrontVif
@@ -192,7 +192,9 @@ async def _run(role: str, domid: DomId, name: str, run_dir: str) -> None:
 
 def run_end(role: str, domid: int, name: str, run_dir: str) -> int:
     """Be the `frontend` or `backend` of a domain; returns the exit status."""
-    logs.setup(f"{role}-{domid}", debug=log.isEnabledFor(logging.DEBUG))
+    process = f"{role}-{domid}"
+    set_name(process)
+    logs.setup(process, debug=log.isEnabledFor(logging.DEBUG))
     try:
         uvloop.run(_run(role, DomId(domid), name, run_dir))
     except XenvirtError as error:

@@ -6,6 +6,7 @@ xenbus(4), Linux netback), so that a search finds the same words.
 
 import logging
 import os
+import stat
 import sys
 from typing import Final
 
@@ -42,10 +43,23 @@ class _PrintableFormatter(logging.Formatter):
 
 
 def setup(process: str, *, debug: bool = False) -> None:
-    """Log to standard error as `process`, for the journal when it listens there."""
-    handler = logging.StreamHandler(sys.stderr)
-    journal = "JOURNAL_STREAM" in os.environ
-    handler.setFormatter(_PrintableFormatter(process, journal=journal))
+    """Log as `process` to standard error, in the journal's form when it listens there.
+
+    A daemon in the foreground has the run directory's log as its standard output,
+    and its ends inherit both: then each line goes to the log as well.
+    """
+    to_error = logging.StreamHandler(sys.stderr)
+    journal = "JOURNAL_STREAM" in os.environ and not _is_file(2)
+    to_error.setFormatter(_PrintableFormatter(process, journal=journal))
+    handlers: list[logging.Handler] = [to_error]
+    if _is_file(1) and not os.path.samestat(os.fstat(1), os.fstat(2)):
+        to_log = logging.StreamHandler(sys.stdout)
+        to_log.setFormatter(_PrintableFormatter(process, journal=False))
+        handlers.append(to_log)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = handlers
     root.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _is_file(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode)

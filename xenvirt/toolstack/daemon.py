@@ -54,7 +54,9 @@ def run_daemon(
                 cause=_who_has_the_lock(run_dir),
             )
     try:
-        if not foreground and not _detach(run_dir):
+        if foreground:
+            _log_beside_standard_error(run_dir)
+        elif not _detach(run_dir):
             return 0
         os.umask(0o022)
         log.setup("daemon", debug=debug)
@@ -156,6 +158,14 @@ def _not_started(run_dir: RunDir, log_size: int, cause: str) -> LocalError:
         cause="; ".join((cause, *lines)),
         hint=f"see {run_dir.log}",
     )
+
+
+def _log_beside_standard_error(run_dir: RunDir) -> None:
+    """Have the log as standard output, see `log.setup`."""
+    sys.stdout.flush()
+    log_fd = run_dir.open_log()
+    os.dup2(log_fd, 1)
+    os.close(log_fd)
 
 
 def _detach(run_dir: RunDir) -> bool:

@@ -72,6 +72,11 @@ def open_tap(name: str, *, persist: bool, owner_uid: int | None = None) -> int:
     return fd
 
 
+def require_driver() -> None:
+    """Raise what `open_tap` would, unless there is a TUN driver to open TAPs with."""
+    os.close(_open_tun())
+
+
 def set_offload(fd: int, *, csum: bool, tso4: bool, tso6: bool) -> None:
     """Say what the descriptor's reader takes: blank checksums, TCP frames to 64 KiB.
 

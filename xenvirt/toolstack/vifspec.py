@@ -23,7 +23,9 @@ class VifSpec:
     """What was asked for; None is what was not.
 
     `backend` is a domain's name or number, `ip` one or more addresses with
-    spaces between. `warnings` are lines about keys that do nothing here.
+    spaces between; `front_without` and `back_without` are groups of features that
+    an end does not offer, with `/` between. `warnings` are lines about keys that
+    do nothing here.
     """
 
     mac: str | None = None
@@ -40,6 +42,8 @@ class VifSpec:
     trusted: bool = True
     gatewaydev: str | None = None
     vlan: str | None = None
+    front_without: str | None = None
+    back_without: str | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -68,6 +72,9 @@ def parse(words: Sequence[str]) -> VifSpec:
 # A value can hold spaces (ip="10.0.0.1 10.0.0.2"), so only those part words that
 # have a key or a flag after them.
 _SEPARATOR: Final = re.compile(r",|\s+(?=[\w-]+=|(?:un)?trusted\b)")
+
+_FEATURE_GROUPS: Final = ("sg", "gso", "csum")
+"""vif.features.GROUPS, whose module would bring the data plane into every command."""
 
 
 def _split(words: Sequence[str]) -> Iterator[str]:
@@ -131,6 +138,25 @@ def _gatewaydev(_key: str, value: str) -> _Fields:
     return {"gatewaydev": value}
 
 
+def _front_without(key: str, value: str) -> _Fields:
+    return {"front_without": _feature_groups(key, value)}
+
+
+def _back_without(key: str, value: str) -> _Fields:
+    return {"back_without": _feature_groups(key, value)}
+
+
+def _feature_groups(key: str, value: str) -> str:
+    for group in value.split("/"):
+        if group not in _FEATURE_GROUPS:
+            raise UsageError(
+                f"{key}={value} is not known",
+                cause=f"{group!r} is none of {', '.join(_FEATURE_GROUPS)}",
+                hint=f"write {key}=gso, or {key}=sg/gso",
+            )
+    return value
+
+
 def _nothing(_key: str, _value: str) -> _Fields:
     return {}
 
@@ -151,6 +177,8 @@ _KEYS: Final[Mapping[str, Callable[[str, str], _Fields]]] = {
     "netdev": _gatewaydev,
     "vlan": _text,
     "accel": _nothing,
+    "x-front-without": _front_without,
+    "x-back-without": _back_without,
 }
 _FLAGS: Final = {"trusted": True, "untrusted": False}
 

@@ -1,0 +1,1 @@
+"""The `xenvirt` command: parse, call one function, print."""

@@ -1,0 +1,118 @@
+"""up and down: a link in one command."""
+
+import time
+
+import click
+
+from xenvirt.cli import names
+from xenvirt.cli.output import note, print_json, say
+from xenvirt.cli.settings import pass_settings, require_root
+from xenvirt.errors import NotFoundError
+from xenvirt.toolstack import link, vifspec
+from xenvirt.toolstack.host import connect
+
+
+@click.command("up")
+@click.argument(
+    "words", nargs=-1, metavar="[NAME] [KEY=VALUE]…", shell_complete=names.vif_keys
+)
+@click.option(
+    "--ip",
+    multiple=True,
+    metavar="A/24",
+    help="The frontend's address; again for more.",
+)
+@click.option(
+    "--peer-ip",
+    multiple=True,
+    metavar="B/24",
+    help="The backend's address; again for more.",
+)
+def up_command(
+    words: tuple[str, ...], ip: tuple[str, ...], peer_ip: tuple[str, ...]
+) -> None:
+    """Make a link: a domain, a vif, and addresses at both ends.
+
+    The frontend is xennet0 in a network namespace of NAME, the backend xvifNi0 on
+    the host. Without addresses both ends get some of a free 10.x.y.0/24; with
+    bridge= there are none. Keys are those of network-attach.
+    """
+    started = time.monotonic()
+    settings = pass_settings()
+    name, keys = _split(words)
+    request = link.Request(name, vifspec.parse(keys), ip, peer_ip)
+    link.check(request)
+    require_root("up")
+    for warning in request.spec.warnings:
+        note(f"xenvirt: {warning}")
+    tail = settings.log_tail()
+    try:
+        with settings.connect_or_start() as host:
+            made = link.up(
+                host,
+                request,
+                started=started,
+                timeout_s=settings.timeout_s,
+                on_event=tail.show,
+            )
+    finally:
+        tail.show()
+    if settings.json:
+        print_json(link=made)
+    _print_link(made)
+
+
+@click.command("down")
+@click.argument("name", nargs=-1, shell_complete=names.domain_names)
+@click.option("--all", "all_links", is_flag=True, help="Every domain there is.")
+def down_command(name: tuple[str, ...], all_links: bool) -> None:
+    """Remove links, and what a crashed run left; one that is gone is no error."""
+    settings = pass_settings()
+    if bool(name) == all_links:
+        raise click.UsageError("Give the names of links, or --all.")
+    require_root("down")
+    run_dir = settings.find_run_dir()
+    removed: list[str] = []
+    try:
+        host = connect(run_dir)
+    except NotFoundError:
+        if link.clean_up_after_crash(run_dir):
+            say("removed what a crashed run had left")
+    else:
+        with host:
+            if all_links:
+                removed = link.down_all(host, timeout_s=settings.timeout_s)
+            else:
+                removed = [
+                    each
+                    for each in name
+                    if link.down(host, each, timeout_s=settings.timeout_s)
+                ]
+    if settings.json:
+        print_json(removed=removed)
+    for each in removed:
+        say(f"{each}: removed")
+
+
+def _split(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Part the name, which may come first, from the keys of the vif."""
+    if words and "=" not in words[0] and words[0] not in ("trusted", "untrusted"):
+        return words[0], words[1:]
+    return None, words
+
+
+def _print_link(made: link.Link) -> None:
+    name = made.domain.name
+    front = " ".join((made.front_ifname, *made.front_addresses))
+    back = " ".join((made.back_ifname, *made.back_addresses))
+    say(
+        f"{name}: {front} (namespace {name}) <-> {back} (host)  "
+        f"Connected in {made.connected_s * 1000:.0f} ms"
+    )
+    if made.front_addresses:
+        say(f"  try  ping {made.front_addresses[0].partition('/')[0]}")
+    else:
+        say(f"  try  xenvirt exec {name} -- ip addr add A/24 dev {made.front_ifname}")
+    say(f"       xenvirt shell {name}")
+    say(f"       xenvirt show {name}")
+    say(f"       xenvirt down {name}")

@@ -234,8 +234,10 @@ static int forward(struct xv_back_queue *queue, const struct tx_packet *packet,
     bool fixup = false;
     enum xv_write written;
 
-    if (!map_slots(queue, packet, &frame))
+    if (!map_slots(queue, packet, &frame)) {
+        queue_count(&queue->base, XV_tx_dropped, 1);
         return NETIF_RSP_ERROR;
+    }
     set_offload(packet, &frame.offload);
     written = queue_write(&queue->base, &frame, &fixup);
     unmap_slots(queue, packet, packet->nr_slots);

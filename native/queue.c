@@ -62,6 +62,8 @@ static void queue_init(struct xv_queue *queue, enum xv_role role,
         .stats = stats,
         .schedule = {.tap_readable = true, .tap_writable = true},
     };
+    if (!peer->sg) /* the extra-info is a second slot */
+        queue->peer.gso_tcpv4 = queue->peer.gso_tcpv6 = false;
 }
 
 int xv_front_queue_create(const struct xv_queue_io *io, struct xv_gnttab *table,

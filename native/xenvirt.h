@@ -80,7 +80,7 @@ struct xv_peer_features {
     bool sg;        /* frames of more than one slot */
     bool csum_v4;   /* blank IPv4 checksums */
     bool csum_v6;   /* blank IPv6 checksums */
-    bool gso_tcpv4; /* TCP over IPv4 in need of segmentation */
+    bool gso_tcpv4; /* TCP over IPv4 in need of segmentation; needs sg */
     bool gso_tcpv6;
     bool rx_notify; /* the frontend notifies when it posts RX requests */
 };
@@ -258,6 +258,9 @@ void xv_xs_ring_store(void *page, uint32_t offset, uint32_t value);
  * Supplementary groups, the bounding set and no_new_privs as well; for good.
  */
 int xv_drop_privileges(uint32_t uid, uint32_t gid, uint64_t capabilities);
+
+/* Be called @name (at most 15 bytes) where ps and top show a thread's name. */
+int xv_set_name(const char *name);
 
 /* Ask for @signal when the parent thread dies; dropping privileges forgets it. */
 int xv_set_parent_death_signal(int signal);

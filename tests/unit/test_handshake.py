@@ -94,6 +94,13 @@ def test_a_failed_connect_is_not_shown_as_connected() -> None:
     assert seen(handshake, 6) == [CLOSED]
 
 
+def test_a_device_that_could_not_be_set_up_only_ever_closes() -> None:
+    handshake = BackHandshake()
+    handshake.give_up()
+    assert seen(handshake, 1, 4, 5) == []
+    assert seen(handshake, 6, online=False) == [CLOSED, Unregister()]
+
+
 def test_a_broken_ring_closes_once() -> None:
     handshake = connected()
     actions = list(handshake.broken(5, "Missing extra info"))

@@ -160,6 +160,8 @@ def test_a_watch_can_be_iterated_without_a_block() -> None:
                 await dom0.write(f"/local/domain/1/data/{len(seen)}", "v")
             await watch.close()
             assert seen == ["data", "data/1", "data/2"]
+            # The guest's next answer comes after the store has seen its UNWATCH.
+            await guest.ls("data")
             assert "watches           :        0" in await dom0.control("memreport")
 
     run(main())
@@ -182,6 +184,8 @@ def test_leaving_a_watch_takes_it_back(transport: str) -> None:
         async with pair(transport) as (dom0, guest):
             async with guest.watch("data"):
                 assert "watches           :        1" in await dom0.control("memreport")
+            # The guest's next answer comes after the store has seen its UNWATCH.
+            await guest.ls("data")
             assert "watches           :        0" in await dom0.control("memreport")
 
     run(main())
@@ -202,6 +206,8 @@ def test_cancelling_a_waiting_watcher_takes_the_watch_back() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            # The guest's next answer comes after the store has seen its UNWATCH.
+            await guest.ls("data")
             assert "watches           :        0" in await dom0.control("memreport")
 
     run(main())

@@ -41,30 +41,33 @@ _TUN_F_TSO6: Final = 0x04
 _reserved: Final[list[int]] = []
 
 
-def open_tap(name: str, *, persist: bool, owner_uid: int | None = None) -> int:
+def open_tap(
+    name: str, *, persist: bool, owner_uid: int | None = None, owner: str = ""
+) -> int:
     """Open the TAP `name` of the calling thread's namespace, made if not there.
 
     Returns a non-blocking, close-on-exec descriptor that the caller owns, with
     offloads off. Without `persist` the interface goes when it is closed. The
     user `owner_uid`, else the caller, may open it again without CAP_NET_ADMIN.
 
-    An interface that exists is taken only if its alias says that it is
-    xenvirt's (`links.owned`), so set the alias before the process can die:
-    open with `persist=False`, `links.configure(alias=…)`, then `set_persist`.
+    An interface that exists is taken only if its alias says that it is of the
+    daemon in `owner` (`links.alias`), or with "" of any daemon, so set the alias
+    before the process can die: open with `persist=False`, then
+    `links.configure(alias=…)`, then `set_persist`.
 
     Raises UsageError for a bad name, NotPermittedError, and LocalError when the
     name is taken or held by another process, or there is no TUN driver.
     """
     check_ifname(name)
-    _refuse_foreign(name)
+    _refuse_foreign(name, owner)
     fd = _open_tun()
     try:
         _attach(fd, name)
         fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_SIZE))
         set_offload(fd, csum=False, tso4=False, tso6=False)
         # Always: any user may attach to a persistent TAP that has no owner.
-        owner = os.geteuid() if owner_uid is None else owner_uid
-        fcntl.ioctl(fd, _TUNSETOWNER, owner)
+        uid = os.geteuid() if owner_uid is None else owner_uid
+        fcntl.ioctl(fd, _TUNSETOWNER, uid)
         set_persist(fd, persist)
     except BaseException:
         os.close(fd)
@@ -171,7 +174,7 @@ def _attach_error(name: str, error: OSError) -> XenvirtError:
     return XenvirtError(what, cause=str(error.strerror))
 
 
-def _refuse_foreign(name: str) -> None:
+def _refuse_foreign(name: str, owner: str) -> None:
     try:
         socket.if_nametoindex(name)
     except OSError:
@@ -181,9 +184,11 @@ def _refuse_foreign(name: str) -> None:
     from xenvirt.netdev import links
 
     link = links.get(name)
-    if link is not None and not link.is_ours:
-        raise LocalError(
-            f"cannot open TAP {name}",
-            cause="an interface of that name exists and is not xenvirt's",
-            hint=f"choose another name, or: ip link delete {name}",
-        )
+    if link is None or link.alias.startswith(links.alias(owner, "").rstrip()):
+        return
+    whose = f"is of {link.alias}" if link.is_ours else "is not xenvirt's"
+    raise LocalError(
+        f"cannot open TAP {name}",
+        cause=f"an interface of that name exists and {whose}",
+        hint=f"choose another name, or: ip link delete {name}",
+    )

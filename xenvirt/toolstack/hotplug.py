@@ -14,18 +14,11 @@ from typing import Final, Literal
 
 from xenvirt.abi.ids import DevId, DomId
 from xenvirt.errors import NotFoundError, UsageError, XenvirtError
-from xenvirt.netdev import links
+from xenvirt.vif.plug import BUILTIN_BRIDGE, BUILTINS
 
 XEN_SCRIPT_DIR: Final = Path("/etc/xen/scripts")
-BUILTIN_BRIDGE: Final = "builtin:bridge"
-BUILTIN_NONE: Final = "builtin:none"
-BUILTINS: Final = (BUILTIN_BRIDGE, BUILTIN_NONE)
-
 HOTPLUG_TIMEOUT_S: Final = 40.0
 """LIBXL_HOTPLUG_TIMEOUT."""
-
-BACKEND_MAC: Final = "fe:ff:ff:ff:ff:ff"
-"""A bridge takes the lowest MAC of its ports; this one is never the lowest."""
 
 _OUTPUT_MAX: Final = 2000
 """Bytes of a script's output that go into an error, its last."""
@@ -113,18 +106,6 @@ def run_script(
             size = output.seek(0, os.SEEK_END)
             output.seek(max(0, size - _OUTPUT_MAX))
             raise HotplugError(f"{what} failed", cause=_end(returncode, output.read()))
-
-
-def bridge_online(vifname: str, bridge: str, *, mtu: int | None = None) -> int:
-    """Do what vif-bridge does: plug the interface into `bridge`, and set it up.
-
-    Returns the interface's MTU in bytes: `mtu`, else the bridge's, for the
-    frontend's `mtu` node. Raises NotFoundError if there is no such bridge.
-    """
-    bridge_mtu = links.require_bridge(bridge).mtu
-    port_mtu = bridge_mtu if mtu is None else mtu
-    links.configure(vifname, mac=BACKEND_MAC, mtu=port_mtu, master=bridge, up=True)
-    return port_mtu
 
 
 def _wait(process: subprocess.Popen[bytes], what: str, timeout_s: float) -> int:

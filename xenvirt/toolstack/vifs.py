@@ -17,6 +17,7 @@ from xenvirt.toolstack.host import Host
 from xenvirt.toolstack.mac import parse_mac, random_mac
 from xenvirt.toolstack.vif_nodes import VifConfig, VifPaths
 from xenvirt.toolstack.vifspec import DEVID_MAX, VifSpec
+from xenvirt.vif.plug import BUILTIN_BRIDGE, BUILTIN_NONE, BUILTINS
 from xenvirt.xenstore.errors import StoreNotFoundError
 from xenvirt.xenstore.sync_client import SyncNodes
 
@@ -51,17 +52,15 @@ def plan(
     `tap.require_driver`.
     """
     tap.require_driver()
-    script = spec.script or (
-        hotplug.BUILTIN_BRIDGE if spec.bridge else hotplug.BUILTIN_NONE
-    )
-    if script not in hotplug.BUILTINS and backend_id != DOM0:
+    script = spec.script or (BUILTIN_BRIDGE if spec.bridge else BUILTIN_NONE)
+    if script not in BUILTINS and backend_id != DOM0:
         raise UsageError(
             f"script={script} cannot run in domain {backend_id}",
             cause="scripts run on the host",
-            hint=f"write script={hotplug.BUILTIN_BRIDGE}, or leave backend= out",
+            hint=f"write script={BUILTIN_BRIDGE}, or leave backend= out",
         )
     mtu = spec.mtu or vif_nodes.MTU_DEFAULT
-    if script == hotplug.BUILTIN_BRIDGE:
+    if script == BUILTIN_BRIDGE:
         if spec.bridge is None:
             raise UsageError(
                 f"script={script} has no bridge", hint="write bridge=NAME as well"
@@ -112,7 +111,7 @@ def connect(
     Errors of `waiting.until_connected` and `hotplug.run_script`. The vif stays then.
     """
     script = vif_nodes.read_or_none(host.store, f"{paths.backend}/script")
-    if script is not None and script not in hotplug.BUILTINS:
+    if script is not None and script not in BUILTINS:
         waiting.until(
             host.store,
             paths,
@@ -277,7 +276,7 @@ def _wait_closed(host: Host, paths: VifPaths, deadline: float) -> bool:
 
 def _run_offline(host: Host, paths: VifPaths) -> None:
     script = vif_nodes.read_or_none(host.store, f"{paths.libxl}/script")
-    if script is not None and script not in hotplug.BUILTINS:
+    if script is not None and script not in BUILTINS:
         _run_script(host, paths, script, "offline")
 
 

@@ -27,7 +27,6 @@ from xenvirt.native import (
     Worker,
     back_queue,
 )
-from xenvirt.netdev import links
 from xenvirt.vif import features
 from xenvirt.vif.handshake import (
     HOTPLUG_CONNECTED,
@@ -146,7 +145,7 @@ class BackVif:
         """Serve the vif until it is unregistered or cancelled."""
         self._device = await self._open_device()
         if not await self._device.attempt(self._probe()):
-            self._handshake.failed()
+            self._handshake.give_up()
         await self._serve()
 
     async def remove(self) -> None:
@@ -203,11 +202,13 @@ class BackVif:
     async def _open_interface(self) -> Interface:
         name = await self._device.read("vifname") or self._label
         mtu = int(await self._device.read("mtu", "1500") or "1500")
-        alias = links.alias(
-            self._domain.run_dir, f"{self._frontend_id}/{self._devid} backend"
-        )
         interface = await Interface.open(
-            name, mac=BACKEND_MAC, mtu=mtu, alias=alias, up=False
+            name,
+            mac=BACKEND_MAC,
+            mtu=mtu,
+            owner=self._domain.run_dir,
+            what=f"{self._frontend_id}/{self._devid} backend",
+            up=False,
         )
         log.info("%s: Ethernet address %s", self._label, BACKEND_MAC)
         return interface
@@ -225,7 +226,8 @@ class BackVif:
     async def _plug(self, script: str) -> None:
         assert self._interface is not None
         try:
-            await plug(script, self._interface.name, await self._device.read("bridge"))
+            bridge = await self._device.read("bridge")
+            await asyncio.to_thread(plug, script, self._interface.name, bridge)
         except XenvirtError as error:
             await self._device.write_if_there(
                 [("hotplug-error", str(error)), ("hotplug-status", "error")]

@@ -18,7 +18,6 @@ from xenvirt.abi.xenbus import XenbusState
 from xenvirt.errors import XenvirtError
 from xenvirt.hypervisor.interface import EventChannel, Hypervisor
 from xenvirt.native import PeerFeatures, QueueIO, Worker, front_queue
-from xenvirt.netdev import links
 from xenvirt.vif import features
 from xenvirt.vif.buffers import Slab, Slabs
 from xenvirt.vif.interface import Interface
@@ -129,11 +128,13 @@ class FrontVif:
         if not _MAC.fullmatch(mac):
             raise DeviceFatalError(errno.EINVAL, f"{mac} is not a valid mac address")
         mtu = int(await self._device.read("mtu", "1500") or "1500")
-        alias = links.alias(
-            self._domain.run_dir, f"{self._domain.name}/{self._devid} frontend"
-        )
         interface = await Interface.open(
-            self._label, mac=mac, mtu=mtu, alias=alias, up=True
+            self._label,
+            mac=mac,
+            mtu=mtu,
+            owner=self._domain.run_dir,
+            what=f"{self._domain.name}/{self._devid} frontend",
+            up=True,
         )
         await self._device.write_if_there([("vifname", interface.name)])
         return interface

@@ -62,6 +62,7 @@ class BackHandshake:
         self.state = state
         self._hotplug_connected = False
         self._aborted = False
+        self._given_up = False
 
     def frontend_changed(
         self, frontend: XenbusState, *, online: bool
@@ -71,7 +72,7 @@ class BackHandshake:
             yield Fatal(EINVAL, f"saw state {int(frontend)} at frontend")
             return
         wanted = BACK_WANTED[frontend]
-        if wanted is None:
+        if wanted is None or (self._given_up and wanted is not XenbusState.CLOSED):
             return
         yield from self._walk(wanted)
         if frontend is XenbusState.UNKNOWN or (
@@ -104,6 +105,14 @@ class BackHandshake:
         """An action could not be carried out and Closing has been written."""
         self.state = XenbusState.CLOSING
         self._aborted = True
+
+    def give_up(self) -> None:
+        """The device could not be set up, and Closing has been written: never connect.
+
+        Linux has no driver bound to such a device; ours still answers to its removal.
+        """
+        self.state = XenbusState.CLOSING
+        self._given_up = True
 
     def _walk(self, wanted: XenbusState) -> Iterator[Action]:
         self._aborted = False

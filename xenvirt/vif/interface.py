@@ -29,10 +29,13 @@ class Interface:
 
     @classmethod
     async def open(
-        cls, name: str, *, mac: str, mtu: int, alias: str, up: bool
+        cls, name: str, *, mac: str, mtu: int, owner: str, what: str, up: bool
     ) -> "Interface":
-        """Make the TAP, or take up the one that is ours; errors as in `netdev.tap`."""
-        fd = await asyncio.to_thread(_make, name, mac, mtu, alias, up)
+        """Make the TAP, or take up the one that is ours; errors as in `netdev.tap`.
+
+        `owner` is the run directory; the alias says so, and `what` the TAP is.
+        """
+        fd = await asyncio.to_thread(_make, name, mac, mtu, owner, what, up)
         return cls(name, fd, mtu)
 
     async def set_peer(self, peer: PeerFeatures) -> None:
@@ -66,9 +69,9 @@ class Interface:
         self.close()
 
 
-def _make(name: str, mac: str, mtu: int, alias: str, up: bool) -> int:
+def _make(name: str, mac: str, mtu: int, owner: str, what: str, up: bool) -> int:
     is_new = not links.exists(name)
-    fd = tap.open_tap(name, persist=False)
+    fd = tap.open_tap(name, persist=False, owner=owner)
     try:
         if is_new:
             tap.set_carrier(fd, False)
@@ -76,7 +79,7 @@ def _make(name: str, mac: str, mtu: int, alias: str, up: bool) -> int:
                 name,
                 mac=mac,
                 mtu=mtu,
-                alias=alias,
+                alias=links.alias(owner, what),
                 ipv6_noise=False,
                 gso_max_size=GSO_MAX_SIZE,
                 up=up or None,

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import uvloop
 
@@ -186,8 +186,20 @@ async def _run(role: str, domid: DomId, name: str, run_dir: str) -> None:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, serving.cancel)
+        gone = asyncio.create_task(hypervisor.wait_closed())
+        await asyncio.wait((serving, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            _abandon(f"the {role} of domain {domid} stops: the hypervisor is gone")
+        gone.cancel()
         with suppress(asyncio.CancelledError):
             await serving
+
+
+def _abandon(why: str) -> NoReturn:
+    """End at once: no one is left to say goodbye to, and the kernel takes all back."""
+    log.error("%s", why)
+    logging.shutdown()
+    os._exit(1)
 
 
 def run_end(role: str, domid: int, name: str, run_dir: str) -> int:

@@ -4,7 +4,6 @@ A script of a path is the toolstack's to run, as libxl does; these two are done 
 the backend itself, which then writes `hotplug-status` in their place.
 """
 
-import asyncio
 from typing import Final
 
 from xenvirt.netdev import links
@@ -17,15 +16,11 @@ BACKEND_MAC: Final = "fe:ff:ff:ff:ff:ff"
 """A bridge takes the lowest MAC of its ports; this one is never the lowest."""
 
 
-async def plug(script: str, vifname: str, bridge: str | None) -> None:
-    """Do what `script` says, and set the TAP up.
+def plug(script: str, vifname: str, bridge: str | None) -> None:
+    """Do what `script` says, and set the TAP up; blocks.
 
     NotFoundError when there is no such bridge.
     """
-    await asyncio.to_thread(_plug, script, vifname, bridge)
-
-
-def _plug(script: str, vifname: str, bridge: str | None) -> None:
     if script == BUILTIN_BRIDGE and bridge:
         links.require_bridge(bridge)
         links.configure(vifname, master=bridge)

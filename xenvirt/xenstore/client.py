@@ -194,9 +194,10 @@ class Watch:
             return
         self._registered = False
         self._client.forget(self._token)
-        with contextlib.suppress(StoreConnectionError, StoreNotFoundError):
+        # Without waiting: whoever is cancelled here may have no store to answer.
+        with contextlib.suppress(StoreConnectionError):
             payload = payloads.strings(self.path, self._token)
-            await self._client.request(XsWire.UNWATCH, payload, self.path)
+            self._client.send_unanswered(XsWire.UNWATCH, payload)
 
     def post(self, path: str) -> None:
         """An event came."""
@@ -301,6 +302,13 @@ class Client(Nodes):
         if message.type == XsWire.ERROR:
             raise request_error(message.payload, path)
         return message.payload
+
+    def send_unanswered(self, type_: XsWire, payload: bytes) -> None:
+        """Send a request whose reply does not matter; raises StoreConnectionError."""
+        self.check()
+        req_id = self._next_req_id()
+        self._pending[req_id] = asyncio.get_running_loop().create_future()
+        self._transport.send(encode(type_, req_id, 0, payload))
 
     def check(self) -> None:
         """Raise StoreConnectionError if the connection is lost."""

@@ -161,7 +161,7 @@ def test_a_watch_can_be_iterated_without_a_block() -> None:
             await watch.close()
             assert seen == ["data", "data/1", "data/2"]
             # The guest's next answer comes after the store has seen its UNWATCH.
-            await guest.ls("data")
+            await guest.exists("data")
             assert "watches           :        0" in await dom0.control("memreport")
 
     run(main())
@@ -185,7 +185,7 @@ def test_leaving_a_watch_takes_it_back(transport: str) -> None:
             async with guest.watch("data"):
                 assert "watches           :        1" in await dom0.control("memreport")
             # The guest's next answer comes after the store has seen its UNWATCH.
-            await guest.ls("data")
+            await guest.exists("data")
             assert "watches           :        0" in await dom0.control("memreport")
 
     run(main())
@@ -207,7 +207,7 @@ def test_cancelling_a_waiting_watcher_takes_the_watch_back() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             # The guest's next answer comes after the store has seen its UNWATCH.
-            await guest.ls("data")
+            await guest.exists("data")
             assert "watches           :        0" in await dom0.control("memreport")
 
     run(main())

@@ -267,15 +267,14 @@ void xv_queue_tap_ready(struct xv_queue *queue, bool readable, bool writable)
 
 int queue_run(struct xv_queue *queue, int budget)
 {
-    int frames = 0;
+    int frames = queue->role == XV_FRONT ? xv_front_rx(queue, budget)
+                                         : xv_back_tx(queue, budget);
 
-    if (queue->role == XV_FRONT) {
-        frames += xv_front_rx(queue, budget);
-        frames += xv_front_tx(queue, budget);
-    } else {
-        frames += xv_back_tx(queue, budget);
-        frames += xv_back_rx(queue, budget);
-    }
+    /* A lone frame's answer is often in the TAP before epoll can say so. */
+    if (frames == 1)
+        queue->schedule.tap_readable = true;
+    frames += queue->role == XV_FRONT ? xv_front_tx(queue, budget)
+                                      : xv_back_rx(queue, budget);
     queue_publish_indices(queue);
     return frames;
 }

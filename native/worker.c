@@ -22,10 +22,12 @@
 #include "queue.h"
 
 #define EVENTS_MAX 64
-#define BUDGET 64 /* frames a queue may move before the next one's turn */
 
 /* Longer than a wake-up costs; shorter than anyone would notice on a CPU. */
 #define LINGER_NS 50000u
+
+/* A sched_yield() that took this long let somebody else run. */
+#define GAVE_WAY_NS 10000u
 
 enum command { COMMAND_NONE, COMMAND_ADD, COMMAND_REMOVE, COMMAND_STOP };
 
@@ -164,21 +166,46 @@ static uint64_t clock_ns(void)
 }
 
 /*
+ * Give a queue its turn, with growing budgets: after a lone frame the ring is
+ * looked at for the answer before the TAP is asked for another one. Return:
+ * frames moved.
+ */
+static int run_turn(struct xv_queue *queue)
+{
+    static const int budgets[] = {1, 4, 16, 64};
+    int frames = 0;
+
+    for (size_t i = 0; i < sizeof(budgets) / sizeof(budgets[0]); i++) {
+        int moved = queue_run(queue, budgets[i]);
+
+        if (moved == 0)
+            break;
+        frames += moved;
+    }
+    return frames;
+}
+
+/*
  * Run a queue. Return: false when it is armed and can sleep. For a moment after
- * its last frame it stays awake: the peer's answer then needs no notification,
- * and whoever wants the CPU gets it.
+ * its last frame it stays awake: the peer's answer then needs no notification.
+ * Whoever wants the CPU gets it, and then there is no more lingering.
  */
 static bool keep_running(struct xv_queue *queue)
 {
-    if (queue_run(queue, BUDGET) > 0) {
-        queue->schedule.last_frame_ns = clock_ns();
+    uint64_t at;
+    int frames = run_turn(queue);
+
+    at = clock_ns();
+    if (frames > 0) {
+        queue->schedule.last_frame_ns = at;
         return true;
     }
-    if (clock_ns() - queue->schedule.last_frame_ns < LINGER_NS) {
-        sched_yield();
-        return true;
-    }
-    return xv_queue_arm(queue);
+    if (at - queue->schedule.last_frame_ns >= LINGER_NS)
+        return xv_queue_arm(queue);
+    sched_yield();
+    if (clock_ns() - at > GAVE_WAY_NS)
+        queue->schedule.last_frame_ns = 0;
+    return true;
 }
 
 /* Give each active queue its turn; keep those that may have more. */

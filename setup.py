@@ -1,3 +1,5 @@
+"""Builds the C extension; all else is in setup.cfg, which ignores this key."""
+
 from setuptools import setup
 
-setup(cffi_modules=["native/build_ffi.py:ffibuilder"])  # setup.cfg ignores this key
+setup(cffi_modules=["native/build_ffi.py:ffibuilder"])

@@ -8,14 +8,13 @@ with Linux netback's words in the error node.
 import asyncio
 import errno
 import logging
-import mmap
 import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from xenvirt.abi.ids import PAGE_SIZE, DevId, DomId, Port
+from xenvirt.abi.ids import DevId, DomId, Port
 from xenvirt.abi.xenbus import XenbusState
 from xenvirt.errors import HypercallError, XenvirtError
 from xenvirt.hypervisor.interface import EventChannel, Hypervisor
@@ -27,7 +26,8 @@ from xenvirt.native import (
     Worker,
     back_queue,
 )
-from xenvirt.vif import features
+from xenvirt.vif import features, front_keys
+from xenvirt.vif.front_keys import FrontKeys
 from xenvirt.vif.handshake import (
     HOTPLUG_CONNECTED,
     Action,
@@ -39,6 +39,7 @@ from xenvirt.vif.handshake import (
     Unregister,
 )
 from xenvirt.vif.interface import Interface
+from xenvirt.vif.memories import PeerMemories
 from xenvirt.vif.plug import BACKEND_MAC, BUILTINS, plug
 from xenvirt.vif.queue_stats import StatsPage
 from xenvirt.xenbus.device import DeviceFatalError, XenbusDevice, read_required
@@ -47,46 +48,7 @@ from xenvirt.xenstore.errors import StoreConnectionError
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUES: Final = 1
 _MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
-_UINT32_MAX: Final = 0xFFFFFFFF
-
-
-class PeerMemories:
-    """The memory of the frontends' domains, mapped once however many vifs they have."""
-
-    def __init__(self, hypervisor: Hypervisor, own_domid: DomId) -> None:
-        self._hypervisor = hypervisor
-        self._own_domid = own_domid
-        self._tables: dict[DomId, tuple[PeerGrantTable, int]] = {}
-        self._lock = asyncio.Lock()
-
-    async def acquire(self, domid: DomId) -> PeerGrantTable:
-        """The domain's grant table; HypercallError when it is not ours to see."""
-        async with self._lock:
-            table, users = self._tables.get(domid, (None, 0))
-            if table is None:
-                table = await self._map(domid)
-            self._tables[domid] = table, users + 1
-            return table
-
-    def release(self, domid: DomId) -> None:
-        """One vif less needs it."""
-        table, users = self._tables[domid]
-        if users > 1:
-            self._tables[domid] = table, users - 1
-        else:
-            del self._tables[domid]
-
-    async def _map(self, domid: DomId) -> PeerGrantTable:
-        memory = await self._hypervisor.memory(domid)
-        try:
-            mapping = mmap.mmap(memory.fd, memory.nr_pages * PAGE_SIZE)
-            return PeerGrantTable(
-                mapping, memory.nr_pages, memory.nr_grant_frames, self._own_domid
-            )
-        finally:
-            memory.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +61,6 @@ class BackDomain:
     store: Client
     worker: Worker
     memories: PeerMemories
-
-
-@dataclass(frozen=True, slots=True)
-class _FrontKeys:
-    """What the frontend wrote, checked."""
-
-    tx_ring_ref: int
-    rx_ring_ref: int
-    event_channel: Port
-    peer: PeerFeatures
 
 
 @dataclass(slots=True)
@@ -325,47 +277,12 @@ class BackVif:
             undo.callback(self._domain.worker.remove, queue)
             self._link = _Link(page, undo.pop_all())
 
-    async def _read_frontend(self) -> _FrontKeys:
-        names = (
-            "multi-queue-num-queues",
-            "tx-ring-ref",
-            "rx-ring-ref",
-            "event-channel",
-            *features.KEYS,
-        )
+    async def _read_frontend(self) -> FrontKeys:
         values = await asyncio.gather(
-            *(self._device.read_otherend(name) for name in names)
+            *(self._device.read_otherend(name) for name in front_keys.NAMES)
         )
-        keys = dict(zip(names, values, strict=True))
-        self._check_queues(keys["multi-queue-num-queues"])
-        return _FrontKeys(
-            tx_ring_ref=self._number(keys["tx-ring-ref"], "ring-ref"),
-            rx_ring_ref=self._number(keys["rx-ring-ref"], "ring-ref"),
-            event_channel=Port(self._number(keys["event-channel"], "event-channel")),
-            peer=features.negotiate(keys),
-        )
-
-    def _check_queues(self, text: str | None) -> None:
-        if text is None:
-            return
-        count = _decimal(text)
-        if count is None or not 1 <= count <= MAX_QUEUES:
-            shown = text if count is None else str(count)
-            raise DeviceFatalError(
-                errno.EINVAL,
-                f"guest requested {shown} queues, but valid range is 1 - {MAX_QUEUES}.",
-            )
-
-    def _number(self, text: str | None, what: str) -> int:
-        reading = f"reading {self._device.otherend}/{what}"
-        if text is None:
-            raise DeviceFatalError(errno.ENOENT, reading)
-        number = _decimal(text)
-        if number is None or number > _UINT32_MAX:
-            raise DeviceFatalError(
-                errno.EINVAL, f"{reading}: {text} is not within 0..{_UINT32_MAX}"
-            )
-        return number
+        keys = dict(zip(front_keys.NAMES, values, strict=True))
+        return front_keys.parse(keys, self._device.otherend)
 
     async def _map_memory(self) -> PeerGrantTable:
         try:
@@ -391,7 +308,7 @@ class BackVif:
 
     def _map_rings(
         self,
-        keys: _FrontKeys,
+        keys: FrontKeys,
         table: PeerGrantTable,
         channel: EventChannel,
         page: StatsPage,
@@ -425,13 +342,6 @@ class BackVif:
         with suppress(XenvirtError):
             await self._domain.hypervisor.close_port(channel.port)
         channel.close()
-
-
-def _decimal(text: str) -> int | None:
-    """The number that `text` is, or None: a frontend may have written anything."""
-    if text.isascii() and text.isdigit() and len(text) <= len(str(_UINT32_MAX)):
-        return int(text)
-    return None
 
 
 def _refused(error: HypercallError, what: str) -> NoReturn:

@@ -23,9 +23,10 @@ from xenvirt.errors import XenvirtError
 from xenvirt.hypervisor.client import Client as HypervisorClient
 from xenvirt.hypervisor.interface import EventChannel, StartInfo
 from xenvirt.native import Worker, XsRingPage, set_name
-from xenvirt.vif.backend import BackDomain, BackVif, PeerMemories
+from xenvirt.vif.backend import BackDomain, BackVif
 from xenvirt.vif.buffers import Slabs
 from xenvirt.vif.frontend import FrontDomain, FrontVif
+from xenvirt.vif.memories import PeerMemories
 from xenvirt.xenbus.bus import Appeared, Bus, Vanished
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreConnectionError

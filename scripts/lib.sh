@@ -77,7 +77,8 @@ need_build_tools() {
 
 find_python() {
     local python
-    for python in python3 python3.14 python3.13 python3.12 python3.11; do
+    # The system's first: an end is a user of its own, and must be able to read it.
+    for python in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
         if command -v "$python" >/dev/null && "$python" -c \
             'import sys; sys.exit(sys.version_info < (3, 11))'; then
             command -v "$python"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Final
 
-from tests.perf.peers import PEERS, Link, run
+from tests.perf.peers import PEERS, Link, run, up_ms
 
 ETH_IP_UDP_BYTES: Final = 14 + 20 + 8
 SMALL_FRAME_BYTES: Final = 64
@@ -150,6 +150,7 @@ def main() -> None:
     uname = platform.uname()
     print(f"{uname.machine}, Linux {uname.release}, medians of {arguments.rounds}")
     print(table(results))
+    print(f"up, both ends Connected, ms: {_spread(up_ms(arguments.rounds))}")
 
 
 if __name__ == "__main__":

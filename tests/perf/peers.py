@@ -92,6 +92,24 @@ def relay(number: int) -> Iterator[Link]:
             process.communicate()
 
 
+def up_ms(times: int) -> list[float]:
+    """How long `xenvirt up` takes to both ends Connected, with a daemon running."""
+    name = f"bench-{os.getpid()}-up"
+    with tempfile.TemporaryDirectory(prefix="xenvirt-bench-") as directory:
+        os.chmod(directory, 0o755)
+        command = (str(XENVIRT), "--run-dir", f"{directory}/run")
+        taken = []
+        try:
+            run(*command, "daemon")
+            for _ in range(times):
+                shown = json.loads(run(*command, "--json", "up", name))
+                taken.append(1e3 * shown["link"]["connected_s"])
+                run(*command, "down", name)
+        finally:
+            run(*command, "daemon", "--stop")
+    return taken
+
+
 @contextmanager
 def xenvirt(number: int) -> Iterator[Link]:
     """The split driver."""

@@ -5,11 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from xenvirt import __version__
 from xenvirt.cli import main as cli_main
-from xenvirt.cli.main import run
+from xenvirt.cli.main import cli, run
 from xenvirt.cli.settings import sudo_command
 
 Captured = pytest.CaptureFixture[str]
@@ -230,3 +231,16 @@ def test_commands_do_without_the_heavy_modules() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.stderr.strip() == "set()"
+
+
+def test_every_option_is_named_after_itself_in_the_environment() -> None:
+    for name in cli.list_commands(None):  # type: ignore[arg-type]
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        for option in command.params:
+            if not isinstance(option, click.Option) or option.name == "help":
+                continue
+            long = max(option.opts, key=len).lstrip("-").replace("-", "_")
+            wanted = f"XENVIRT_{name}_{long}".replace("-", "_").upper()
+            derived = f"XENVIRT_{name}_{option.name}".replace("-", "_").upper()
+            assert (option.envvar or derived) == wanted, wanted

@@ -25,7 +25,8 @@ _OUT_OF = "domain -> host (TX)"
 
 @click.command("demo")
 @click.option(
-    "--time", "seconds", type=click.IntRange(1, 3600), default=3, show_default=True,
+    "--time", "seconds", envvar="XENVIRT_DEMO_TIME",
+    type=click.IntRange(1, 3600), default=3, show_default=True,
     metavar="S", help="Seconds of iperf3 in each direction.",
 )  # fmt: skip
 def demo_command(seconds: int) -> None:

@@ -46,7 +46,14 @@ def destroy_command(domain: str) -> None:
 
 
 @click.command("list")
-@click.option("-l", "--long", "is_long", is_flag=True, help="Everything, as JSON.")
+@click.option(
+    "-l",
+    "--long",
+    "is_long",
+    is_flag=True,
+    envvar="XENVIRT_LIST_LONG",
+    help="Everything, as JSON.",
+)
 @click.argument("domain", nargs=-1, shell_complete=names.domain_names)
 def list_command(is_long: bool, domain: tuple[str, ...]) -> None:
     """List domains, in xl's columns.

@@ -64,7 +64,13 @@ def up_command(
 
 @click.command("down")
 @click.argument("name", nargs=-1, shell_complete=names.domain_names)
-@click.option("--all", "all_links", is_flag=True, help="Every domain there is.")
+@click.option(
+    "--all",
+    "all_links",
+    is_flag=True,
+    envvar="XENVIRT_DOWN_ALL",
+    help="Every domain there is.",
+)
 def down_command(name: tuple[str, ...], all_links: bool) -> None:
     """Remove links, and what a crashed run left; one that is gone is no error."""
     settings = pass_settings()

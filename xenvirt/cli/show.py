@@ -19,7 +19,14 @@ _NOTHING = "nothing"
 @click.argument(
     "vif", default="", metavar="[DOM[/DEVID]]", shell_complete=names.vif_names
 )
-@click.option("-a", "--all", "all_counters", is_flag=True, help="Counters of 0 too.")
+@click.option(
+    "-a",
+    "--all",
+    "all_counters",
+    is_flag=True,
+    envvar="XENVIRT_SHOW_ALL",
+    help="Counters of 0 too.",
+)
 def show_command(vif: str, all_counters: bool) -> None:
     """Show both ends of vifs: states, features, rings, event channels, counters.
 

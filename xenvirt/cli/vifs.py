@@ -92,7 +92,7 @@ def network_detach_command(domain: str, vif: str) -> None:
             f"the backend of {found.name}/{paths.devid} did not become Closed within "
             f"{settings.timeout_s:g} s",
             cause="its nodes were removed all the same",
-            hint="xenvirt -v list -l shows what its processes do",
+            hint="the log in the run directory shows what its processes do",
         )
     if settings.json:
         print_json(detached={"domain": found.name, "devid": paths.devid})

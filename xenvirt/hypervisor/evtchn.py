@@ -12,6 +12,7 @@ from typing import Final
 
 from xenvirt.abi.ids import DomId, Port
 from xenvirt.errors import HypercallError
+from xenvirt.hypervisor.interface import set_pending
 
 NR_PORTS: Final = 4096
 """The two-level ABI's; port 0 counts as one and is never valid."""
@@ -116,7 +117,7 @@ class PortTable:
         self._domains[domid][port] = entry
         remote.remote_port = port
         # What was sent while nobody was bound was lost, so the binder looks at once.
-        os.eventfd_write(entry.pending_fd, 1)
+        set_pending(entry.pending_fd)
         return entry
 
     def close(self, domid: DomId, port: Port) -> None:

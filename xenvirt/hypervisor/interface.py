@@ -4,6 +4,7 @@ The emulation answers over `hypervisor.sock` (client.py); on a real Xen the same
 verbs are gntalloc, gntdev, /dev/xen/evtchn and /dev/xen/xenbus.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from xenvirt.abi.ids import DevId, DomId, Gfn, Port
 
 Side = Literal["front", "back"]
+
+
+def set_pending(fd: int) -> None:
+    """Write to an eventfd that another domain holds as well.
+
+    Its non-blocking flag is shared, and so set again: a full counter, which means
+    pending as it is, must not make the writer wait.
+    """
+    os.set_blocking(fd, False)
+    with contextlib.suppress(BlockingIOError):
+        os.eventfd_write(fd, 1)
 
 
 def _close_all(*fds: int) -> None:
@@ -60,10 +72,7 @@ class EventChannel:
 
     def notify(self) -> None:
         """Make the other end pending; nothing more if it already is."""
-        try:
-            os.eventfd_write(self.notify_fd, 1)
-        except BlockingIOError:
-            return  # The counter is full, so the other end is pending as it is.
+        set_pending(self.notify_fd)
 
     def fileno(self) -> int:
         """Return `fd`, for `select` and its like."""
@@ -71,6 +80,7 @@ class EventChannel:
 
     def drain(self) -> bool:
         """Clear pending; return whether it was set (once or often: no count)."""
+        os.set_blocking(self.pending_fd, False)
         try:
             os.eventfd_read(self.pending_fd)
         except BlockingIOError:

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xenvirt.abi.ids import DOM0
-from xenvirt.errors import LocalError, NotFoundError, UsageError
+from xenvirt.errors import (
+    LocalError,
+    NotFoundError,
+    StateTimeoutError,
+    UsageError,
+)
 from xenvirt.toolstack import domains, vif_nodes, vifs, waiting
 from xenvirt.toolstack.domains import DomainInfo
 from xenvirt.toolstack.host import Host, connect
@@ -23,6 +28,9 @@ from xenvirt.toolstack.vifspec import VifSpec
 
 if TYPE_CHECKING:
     from xenvirt.netdev.addresses import Interface
+
+STOP_TIMEOUT_S: Final = 30.0
+"""More than every end of a daemon takes to leave."""
 
 DEFAULT_NAME: Final = "link"
 
@@ -146,13 +154,20 @@ def stop_daemon(run_dir: RunDir) -> int | None:
 
 
 def wait_for_end(pid: int) -> None:
-    """Wait until a process has ended, whoever's child it is."""
+    """Wait until a process has ended, whoever's child it is.
+
+    StateTimeoutError when it has not after STOP_TIMEOUT_S.
+    """
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        select.select([fd], [], [])
+        if not select.select([fd], [], [], STOP_TIMEOUT_S)[0]:
+            raise StateTimeoutError(
+                f"the daemon, process {pid}, did not end in {STOP_TIMEOUT_S:g} s",
+                hint=f"kill -9 {pid}; its launcher then cleans up",
+            )
     finally:
         os.close(fd)
 

@@ -1,6 +1,6 @@
 """The nodes of a vif: keys, permissions and order of writes of libxl.
 
-docs/architecture.md says who writes the rest. TX is frontend to backend.
+vif/features.py says who writes the rest. TX is frontend to backend.
 """
 
 from collections.abc import Iterator

@@ -204,6 +204,8 @@ def _warnings(key: str, value: str) -> list[str]:
         return [f"{key}={value} ignored: no device model"]
     if key == "accel":
         return [f"{key}={value} ignored: xl knows it no longer either"]
+    if key == "rate":
+        return [f"rate={value} is written for the backend, which does not limit yet"]
     if key == "netdev":
         return ["netdev= is obsolete: write gatewaydev="]
     return []

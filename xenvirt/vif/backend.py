@@ -42,7 +42,12 @@ from xenvirt.vif.interface import Interface
 from xenvirt.vif.memories import PeerMemories
 from xenvirt.vif.plug import BACKEND_MAC, BUILTINS, plug
 from xenvirt.vif.queue_stats import StatsPage
-from xenvirt.xenbus.device import DeviceFatalError, XenbusDevice, read_required
+from xenvirt.xenbus.device import (
+    DeviceFatalError,
+    XenbusDevice,
+    read_mtu,
+    read_required,
+)
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreConnectionError
 
@@ -153,7 +158,7 @@ class BackVif:
 
     async def _open_interface(self) -> Interface:
         name = await self._device.read("vifname") or self._label
-        mtu = int(await self._device.read("mtu", "1500") or "1500")
+        mtu = await read_mtu(self._device)
         interface = await Interface.open(
             name,
             mac=BACKEND_MAC,

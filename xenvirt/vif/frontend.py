@@ -22,7 +22,12 @@ from xenvirt.vif import features
 from xenvirt.vif.buffers import Slab, Slabs
 from xenvirt.vif.interface import Interface
 from xenvirt.vif.queue_stats import StatsPage
-from xenvirt.xenbus.device import DeviceFatalError, XenbusDevice, read_required
+from xenvirt.xenbus.device import (
+    DeviceFatalError,
+    XenbusDevice,
+    read_mtu,
+    read_required,
+)
 from xenvirt.xenbus.states import FrontReaction, front_reaction
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreConnectionError
@@ -127,7 +132,7 @@ class FrontVif:
             )
         if not _MAC.fullmatch(mac):
             raise DeviceFatalError(errno.EINVAL, f"{mac} is not a valid mac address")
-        mtu = int(await self._device.read("mtu", "1500") or "1500")
+        mtu = await read_mtu(self._device)
         interface = await Interface.open(
             self._label,
             mac=mac,

@@ -35,7 +35,15 @@ class Interface:
 
         `owner` is the run directory; the alias says so, and `what` the TAP is.
         """
-        fd = await asyncio.to_thread(_make, name, mac, mtu, owner, what, up)
+        making = asyncio.ensure_future(
+            asyncio.to_thread(_make, name, mac, mtu, owner, what, up)
+        )
+        try:
+            fd = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # The thread goes on: what it makes must not be left to nobody.
+            cls(name, await making, mtu).delete()
+            raise
         return cls(name, fd, mtu)
 
     async def set_peer(self, peer: PeerFeatures) -> None:

@@ -11,6 +11,7 @@ from xenvirt.errors import XenvirtError
 from xenvirt.xenstore.client import Client, Transaction
 from xenvirt.xenstore.errors import (
     RequestError,
+    StoreAccessError,
     StoreConnectionError,
     StoreNotFoundError,
 )
@@ -73,7 +74,10 @@ class XenbusDevice:
 
     async def otherend_state(self) -> XenbusState:
         """The other end's state; UNKNOWN when it is gone or unreadable."""
-        return XenbusState.parse(await self.read_otherend("state"))
+        try:
+            return XenbusState.parse(await self.read_otherend("state"))
+        except StoreAccessError:
+            return XenbusState.UNKNOWN
 
     async def otherend_states(self) -> AsyncIterator[XenbusState]:
         """The other end's state now and after every event.
@@ -146,6 +150,14 @@ async def read_optional(
         return await store.read(path)
     except StoreNotFoundError:
         return default
+
+
+async def read_mtu(device: XenbusDevice) -> int:
+    """The own `mtu`, bytes; 1500 when there is none, DeviceFatalError for no number."""
+    text = await device.read("mtu", "1500") or "1500"
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        raise DeviceFatalError(errno_module.EINVAL, f"mtu {text} is not a number")
+    return int(text)
 
 
 async def read_required(

@@ -93,6 +93,8 @@ class RingStream:
         raise NotImplementedError
 
     def _notified(self) -> None:
+        # The other end shares the flag, and may have drained it since.
+        os.set_blocking(self._channel.fd, False)
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._channel.fd)
         self._turn()

@@ -59,6 +59,8 @@ REACTIONS = [
     (CONNECTED, CLOSING, FrontReaction.CLOSE),
     (CONNECTED, CLOSED, FrontReaction.CLOSE),
     (CLOSED, CLOSED, FrontReaction.NOTHING),
+    # The last connection's end, not this one's.
+    (INITIALISING, CLOSED, FrontReaction.NOTHING),
     (CLOSED, CLOSING, FrontReaction.NOTHING),
     (CONNECTED, UNKNOWN, FrontReaction.NOTHING),
     (INITIALISING, INITIALISING, FrontReaction.NOTHING),

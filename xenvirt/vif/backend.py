@@ -103,6 +103,12 @@ class BackVif:
         self._device = await self._open_device()
         if not await self._device.attempt(self._probe()):
             self._handshake.give_up()
+        elif (
+            self._device.state is XenbusState.CONNECTED
+            and not await self._device.attempt(self._resume())
+        ):
+            # The frontend has died as well, and will begin again.
+            self._handshake.failed()
         await self._serve()
 
     async def remove(self) -> None:
@@ -144,8 +150,6 @@ class BackVif:
             await self._offer()
         if script in BUILTINS:
             await self._plug(script)
-        if self._device.state is XenbusState.CONNECTED:
-            await self._resume()
 
     async def _check_mac(self) -> None:
         mac = await self._device.read("mac")

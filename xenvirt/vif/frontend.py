@@ -122,9 +122,9 @@ class FrontVif:
     async def _probe(self) -> None:
         if self._first_state is not XenbusState.INITIALISING:
             await self._reset()
-        self._interface = await self._open_interface()
+        await self._open_interface()
 
-    async def _open_interface(self) -> Interface:
+    async def _open_interface(self) -> None:
         mac = await self._device.read("mac")
         if mac is None:
             raise DeviceFatalError(
@@ -133,7 +133,7 @@ class FrontVif:
         if not _MAC.fullmatch(mac):
             raise DeviceFatalError(errno.EINVAL, f"{mac} is not a valid mac address")
         mtu = await read_mtu(self._device)
-        interface = await Interface.open(
+        self._interface = await Interface.open(
             self._label,
             mac=mac,
             mtu=mtu,
@@ -141,8 +141,7 @@ class FrontVif:
             what=f"{self._domain.name}/{self._devid} frontend",
             up=True,
         )
-        await self._device.write_if_there([("vifname", interface.name)])
-        return interface
+        await self._device.write_if_there([("vifname", self._interface.name)])
 
     async def _follow_backend(self) -> None:
         watching = asyncio.create_task(self._watch_backend())

@@ -67,6 +67,8 @@ def front_reaction(own: XenbusState, backend: XenbusState) -> FrontReaction:
         return FrontReaction.CONNECT
     if backend is CONNECTED and own is CONNECTED:
         return FrontReaction.LINK_UP
+    if backend is CLOSED and own is INITIALISING:
+        return FrontReaction.NOTHING  # not begun yet: netfront's probe waits for it
     if backend in (CLOSING, CLOSED) and own is not CLOSED:
         return FrontReaction.CLOSE
     return FrontReaction.NOTHING

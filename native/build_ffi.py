@@ -12,7 +12,13 @@ from cffi import FFI
 
 NATIVE = Path(__file__).resolve().parent
 
-HEADERS = ("abi/netif.h", "abi/grant_table.h", "abi/xs_wire.h", "xenvirt.h")
+HEADERS = (
+    "abi/netif.h",
+    "abi/grant_table.h",
+    "abi/xs_wire.h",
+    "xenvirt.h",
+    "xenstore/server.h",
+)
 
 SOURCES = (
     "abi/layout.c",
@@ -28,6 +34,34 @@ SOURCES = (
     "worker.c",
     "xs_ring.c",
     "privileges.c",
+    "xenstore/path.c",
+    "xenstore/perms.c",
+    "xenstore/node.c",
+    "xenstore/tree.c",
+    "xenstore/transaction.c",
+    "xenstore/watch.c",
+    "xenstore/domain.c",
+    "xenstore/rate.c",
+    "xenstore/store.c",
+    "xenstore/persist.c",
+    "xenstore/journal_file.c",
+    "xenstore/journal.c",
+    "xenstore/conn.c",
+    "xenstore/node_requests.c",
+    "xenstore/session_requests.c",
+    "xenstore/domain_requests.c",
+    "xenstore/control.c",
+    "xenstore/dispatch.c",
+    "xenstore/engine.c",
+    "xenstore/engine_domains.c",
+    "xenstore/handover.c",
+    "xenstore/listener.c",
+    "xenstore/socket_transport.c",
+    "xenstore/ring_transport.c",
+    "xenstore/trace_stream.c",
+    "xenstore/live_state.c",
+    "xenstore/loop.c",
+    "xenstore/server.c",
 )
 
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
@@ -68,7 +102,7 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "xenvirt._native",
-    '#include "xenvirt.h"',
+    '#include "xenvirt.h"\n#include "xenstore/server.h"',
     sources=[root_relative(source) for source in SOURCES],
     include_dirs=[root_relative(".")],
     depends=[

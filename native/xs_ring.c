@@ -9,6 +9,7 @@
 
 #include "barrier.h"
 #include "xenvirt.h"
+#include "xs_ring.h"
 
 #define MASK ((uint32_t)XENSTORE_RING_SIZE - 1)
 
@@ -38,40 +39,78 @@ static void copy_in(uint8_t *ring, uint32_t prod, const uint8_t *data,
     memcpy(ring, data + first, len - first);
 }
 
+/*
+ * Take from a queue whose consumer we are; @cons is our index, as we know it: what
+ * the page has there the other side may have overwritten.
+ */
+static int take(const uint8_t *ring, uint32_t *cons_word,
+                const uint32_t *prod_word, uint32_t *cons, void *data,
+                uint32_t len)
+{
+    uint32_t prod = shared_acquire(prod_word);
+
+    if (shared_read(cons_word) != *cons || prod - *cons > XENSTORE_RING_SIZE)
+        return -EIO;
+    len = smaller(len, prod - *cons);
+    if (len == 0)
+        return 0;
+    copy_out(data, ring, *cons, len);
+    *cons += len;
+    shared_release(cons_word, *cons); /* data taken /before/ cons */
+    xen_mb(); /* cons /before/ the notification and the next look at prod */
+    return (int)len;
+}
+
+/* Put into a queue whose producer we are; @prod is our index, as we know it. */
+static int put(uint8_t *ring, uint32_t *prod_word, const uint32_t *cons_word,
+               uint32_t *prod, const void *data, uint32_t len)
+{
+    uint32_t cons = shared_acquire(cons_word);
+
+    if (shared_read(prod_word) != *prod || *prod - cons > XENSTORE_RING_SIZE)
+        return -EIO;
+    len = smaller(len, (uint32_t)XENSTORE_RING_SIZE - (*prod - cons));
+    if (len == 0)
+        return 0;
+    copy_in(ring, *prod, data, len);
+    *prod += len;
+    shared_release(prod_word, *prod); /* data /before/ prod */
+    xen_mb(); /* prod /before/ the notification and the next look at cons */
+    return (int)len;
+}
+
+int xs_ring_take(struct xenstore_domain_interface *page, uint32_t *req_cons,
+                 void *data, uint32_t len)
+{
+    return take(page->req, &page->req_cons, &page->req_prod, req_cons, data,
+                len);
+}
+
+int xs_ring_put(struct xenstore_domain_interface *page, uint32_t *rsp_prod,
+                const void *data, uint32_t len)
+{
+    return put(page->rsp, &page->rsp_prod, &page->rsp_cons, rsp_prod, data,
+               len);
+}
+
 int xv_xs_ring_read(void *page, bool server, void *data, uint32_t len)
 {
     struct xenstore_domain_interface *intf = page;
-    uint8_t *ring = server ? intf->req : intf->rsp;
     uint32_t *cons_word = server ? &intf->req_cons : &intf->rsp_cons;
     uint32_t cons = shared_read(cons_word);
-    uint32_t prod =
-        shared_acquire(server ? &intf->req_prod : &intf->rsp_prod);
 
-    if (prod - cons > XENSTORE_RING_SIZE)
-        return -EIO;
-    len = smaller(len, prod - cons);
-    copy_out(data, ring, cons, len);
-    shared_release(cons_word, cons + len); /* data taken /before/ cons */
-    xen_mb(); /* cons /before/ the notification and the next look at prod */
-    return (int)len;
+    return take(server ? intf->req : intf->rsp, cons_word,
+                server ? &intf->req_prod : &intf->rsp_prod, &cons, data, len);
 }
 
 int xv_xs_ring_write(void *page, bool server, const void *data, uint32_t len)
 {
     struct xenstore_domain_interface *intf = page;
-    uint8_t *ring = server ? intf->rsp : intf->req;
     uint32_t *prod_word = server ? &intf->rsp_prod : &intf->req_prod;
     uint32_t prod = shared_read(prod_word);
-    uint32_t cons =
-        shared_acquire(server ? &intf->rsp_cons : &intf->req_cons);
 
-    if (prod - cons > XENSTORE_RING_SIZE)
-        return -EIO;
-    len = smaller(len, (uint32_t)XENSTORE_RING_SIZE - (prod - cons));
-    copy_in(ring, prod, data, len);
-    shared_release(prod_word, prod + len); /* data /before/ prod */
-    xen_mb(); /* prod /before/ the notification and the next look at cons */
-    return (int)len;
+    return put(server ? intf->rsp : intf->req, prod_word,
+               server ? &intf->rsp_cons : &intf->req_cons, &prod, data, len);
 }
 
 uint32_t xv_xs_ring_load(const void *page, uint32_t offset)

@@ -10,6 +10,7 @@ VENV=$ROOT/.venv
 PATH=$PATH:/usr/sbin:/sbin
 
 missing_packages=()
+wanted_packages=()
 
 say() {
     printf '%s\n' "$*" >&2
@@ -64,6 +65,12 @@ need() {
     fi
 }
 
+# want WHAT PACKAGE: as `need`, but where the distribution has no such package, what
+# it would have been compared with is left out.
+want() {
+    [ -e "$1" ] || wanted_packages+=("$2")
+}
+
 need_build_tools() {
     local python version include
     python=$(find_python)
@@ -88,8 +95,20 @@ find_python() {
     die "there is no Python of 3.11 or later: install one, as by apt-get install python3.11"
 }
 
-# Install what `need` found missing.
+# Install what `need` found missing, and what `want` did if it can be had.
 install_missing() {
+    local package
+    if [ ${#wanted_packages[@]} -gt 0 ] && command -v apt-get >/dev/null; then
+        apt_get update
+        for package in "${wanted_packages[@]}"; do
+            if apt-cache show "$package" >/dev/null 2>&1; then
+                missing_packages+=("$package")
+            else
+                say "Without $package, which this distribution does not have"
+            fi
+        done
+        wanted_packages=()
+    fi
     [ ${#missing_packages[@]} -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
         die "this is missing, in Debian's names: ${missing_packages[*]};" \

@@ -7,6 +7,37 @@
 
 enum { XENSTORE_RING_SIZE = 1024 };
 
+enum xsd_sockmsg_type {
+    XS_CONTROL,
+    XS_DIRECTORY,
+    XS_READ,
+    XS_GET_PERMS,
+    XS_WATCH,
+    XS_UNWATCH,
+    XS_TRANSACTION_START,
+    XS_TRANSACTION_END,
+    XS_INTRODUCE,
+    XS_RELEASE,
+    XS_GET_DOMAIN_PATH,
+    XS_WRITE,
+    XS_MKDIR,
+    XS_RM,
+    XS_SET_PERMS,
+    XS_WATCH_EVENT,
+    XS_ERROR,
+    XS_IS_DOMAIN_INTRODUCED,
+    XS_RESUME,
+    XS_SET_TARGET,
+    XS_RESTRICT, /* no longer served */
+    XS_RESET_WATCHES,
+    XS_DIRECTORY_PART,
+    XS_GET_FEATURE,
+    XS_SET_FEATURE,
+    XS_GET_QUOTA,
+    XS_SET_QUOTA,
+    XS_TYPE_COUNT
+};
+
 struct xsd_sockmsg {
     uint32_t type;
     uint32_t req_id;

@@ -30,7 +30,8 @@ class WritableBuffer(Protocol):
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
-def _check(result: int, what: str) -> int:
+def check(result: int, what: str) -> int:
+    """A result of C that is not negative; OSError for -errno, about `what`."""
     if result < 0:
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
     return result
@@ -47,7 +48,7 @@ class GrantTable:
     ) -> None:
         self._memory = ffi.from_buffer(memory, require_writable=True)
         out = ffi.new("struct xv_gnttab **")
-        _check(
+        check(
             lib.xv_gnttab_create(self._memory, nr_pages, nr_grant_frames, out),
             "grant table",
         )
@@ -55,7 +56,7 @@ class GrantTable:
 
     def grant(self, gref: int, domid: int, frame: int, *, readonly: bool) -> None:
         """Let `domid` use page `frame`; OSError EINVAL or EBUSY."""
-        _check(
+        check(
             lib.xv_gnttab_grant(self.cdata, gref, domid, frame, readonly),
             f"grant {gref} of frame {frame}",
         )
@@ -65,7 +66,7 @@ class GrantTable:
         result: int = lib.xv_gnttab_end(self.cdata, gref)
         if result == -16:  # EBUSY
             return False
-        _check(result, f"end of grant {gref}")
+        check(result, f"end of grant {gref}")
         return True
 
 
@@ -85,7 +86,7 @@ class PeerGrantTable:
     ) -> None:
         self._memory = ffi.from_buffer(memory, require_writable=True)
         out = ffi.new("struct xv_gnttab_peer **")
-        _check(
+        check(
             lib.xv_gnttab_peer_create(
                 self._memory, nr_pages, nr_grant_frames, domid, out
             ),
@@ -326,7 +327,7 @@ def front_queue(
         },
     )
     out = ffi.new("struct xv_queue **")
-    _check(
+    check(
         lib.xv_front_queue_create(
             _io_struct(io),
             table.cdata,
@@ -354,7 +355,7 @@ def back_queue(
     indices cannot be.
     """
     out = ffi.new("struct xv_queue **")
-    _check(
+    check(
         lib.xv_back_queue_create(
             _io_struct(io),
             table.cdata,
@@ -374,7 +375,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         out = ffi.new("struct xv_worker **")
-        _check(lib.xv_worker_create(name.encode()[:15], out), "worker thread")
+        check(lib.xv_worker_create(name.encode()[:15], out), "worker thread")
         self._cdata = out[0]
 
     @property
@@ -385,11 +386,11 @@ class Worker:
 
     def add(self, queue: Queue) -> None:
         """Hand a queue over; it is the worker's until `remove` returns."""
-        _check(lib.xv_worker_add(self._cdata, queue.cdata), "worker_add")
+        check(lib.xv_worker_add(self._cdata, queue.cdata), "worker_add")
 
     def remove(self, queue: Queue) -> None:
         """Take a queue back; the worker no longer touches it."""
-        _check(lib.xv_worker_remove(self._cdata, queue.cdata), "worker_remove")
+        check(lib.xv_worker_remove(self._cdata, queue.cdata), "worker_remove")
 
     def close(self) -> None:
         """End the thread; every queue must have been removed."""
@@ -401,14 +402,14 @@ class Worker:
 def drop_privileges(uid: int, gid: int, capabilities: Sequence[str]) -> None:
     """Become `uid` with nothing but `capabilities`, for good; OSError if refused."""
     mask = sum(1 << CAPABILITIES[name] for name in capabilities)
-    _check(lib.xv_drop_privileges(uid, gid, mask), f"becoming uid {uid}")
+    check(lib.xv_drop_privileges(uid, gid, mask), f"becoming uid {uid}")
 
 
 def set_name(name: str) -> None:
     """Be called `name`, cut to 15 bytes, where `ps -e` and top show it."""
-    _check(lib.xv_set_name(name.encode()[:15]), "process name")
+    check(lib.xv_set_name(name.encode()[:15]), "process name")
 
 
 def set_parent_death_signal(signal: int) -> None:
     """Ask for `signal` when the parent dies; dropping privileges forgets it."""
-    _check(lib.xv_set_parent_death_signal(signal), "parent death signal")
+    check(lib.xv_set_parent_death_signal(signal), "parent death signal")

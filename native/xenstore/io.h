@@ -109,8 +109,6 @@ struct xv_xenstore {
     SLIST_HEAD(, xs_io_saved_ring) saved_rings;
     SLIST_HEAD(, xs_io_source) closed;
 
-    uint64_t reports_from_ms;
-    uint32_t reports; /* since then */
     bool has_upcall;
     struct xs_upcall upcall; /* the next one, if there is one */
 };
@@ -152,9 +150,6 @@ void xs_io_part(struct xs_io_client *client);
 /* Have a new connection to the engine, false without memory; or that one. */
 bool xs_io_connect(struct xs_io_client *client, bool privileged);
 void xs_io_connect_to(struct xs_io_client *client, struct xs_conn *conn);
-
-/* Whether one more line may be logged about what clients do wrong. */
-bool xs_io_may_report(struct xv_xenstore *store);
 
 /* ---- listener.c: who connects ---- */
 

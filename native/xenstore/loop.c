@@ -23,13 +23,10 @@
 #define EVENTS_MAX 256
 
 /*
- * Looking for more before sleeping: longer than an answered client takes to ask again,
- * shorter than to wake this thread on a halted CPU.
+ * Looking for more before sleeping: longer than an answered client takes to ask
+ * again, shorter than to wake this thread on a halted CPU.
  */
 #define LINGER_NS 20000u
-
-/* Lines of the log about clients that break rules: a flood of them is bounded. */
-#define REPORTS_A_SECOND 10u
 
 static uint64_t clock_ns(void)
 {
@@ -131,15 +128,6 @@ void xs_io_part(struct xs_io_client *client)
         TAILQ_REMOVE(&client->store->active, client, active_link);
     client->active = false;
     LIST_REMOVE(client, link);
-}
-
-bool xs_io_may_report(struct xv_xenstore *store)
-{
-    if (store->now_ms - store->reports_from_ms >= 1000) {
-        store->reports_from_ms = store->now_ms;
-        store->reports = 0;
-    }
-    return store->reports++ < REPORTS_A_SECOND;
 }
 
 static void handle_event(struct xv_xenstore *store,
@@ -281,8 +269,8 @@ static int patience(struct xv_xenstore *store)
 }
 
 /*
- * Each look gives the CPU away if somebody wants it: a client on this one runs then, and has
- * asked when the call returns.
+ * Each look gives the CPU away if somebody wants it: a client on this one runs then,
+ * and has asked when the call returns.
  */
 static int wait_for_events(const struct xv_xenstore *store,
                            struct epoll_event *events, int timeout)

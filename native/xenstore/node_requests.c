@@ -312,46 +312,17 @@ int xs_mkdir(struct xs_request *request)
     return error != 0 ? error : xs_reply_ok(request);
 }
 
-/* Tell of each node while its permissions can still be seen, then drop them all. */
+/* Tell of each node while who may read it can still be seen, then drop them all. */
 static int remove_all(struct xs_request *request, struct xs_nodes *nodes)
 {
-    size_t last = nodes->count - 1;
-    struct xs_perms **perms = malloc(nodes->count * sizeof(*perms));
-    char *paths = NULL;
-    size_t room = 0, at = 0;
-    int error = perms == NULL ? -ENOMEM : 0;
-
-    for (size_t i = 0; error == 0 && i <= last; i++)
-        room += nodes->node[i]->path_len + 1u;
-    if (error == 0)
-        paths = malloc(room);
-    if (paths == NULL) {
-        free(perms);
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i <= last; i++) {
-        perms[i] = xs_perms_ref(nodes->node[i]->perms);
-        memcpy(paths + at, nodes->node[i]->path, nodes->node[i]->path_len + 1u);
-        at += nodes->node[i]->path_len + 1u;
-    }
-    error = xs_tree_remove(&request->tree, nodes);
-    at = 0;
-    for (size_t i = 0; i <= last; i++) {
-        size_t len = strlen(paths + at);
-
-        if (error == 0)
-            xs_request_changed(request, &(struct xs_change){
-                                            .path = paths + at,
-                                            .len = len,
-                                            .perms = perms[i],
-                                            .exact = i < last,
-                                        });
-        at += len + 1;
-        xs_perms_unref(perms[i]);
-    }
-    free(paths);
-    free(perms);
-    return error;
+    for (size_t i = 0; i < nodes->count; i++)
+        xs_request_changed(request, &(struct xs_change){
+                                        .path = nodes->node[i]->path,
+                                        .len = nodes->node[i]->path_len,
+                                        .perms = nodes->node[i]->perms,
+                                        .exact = i + 1 < nodes->count,
+                                    });
+    return xs_tree_remove(&request->tree, nodes);
 }
 
 static int missing_is_fine(struct xs_request *request,

@@ -48,15 +48,15 @@ static void notify(struct ring *ring)
 static void fail(struct ring *ring, uint32_t error)
 {
     struct xs_io_client *client = &ring->client;
+    struct xs_engine *engine = client->store->engine;
 
-    xs_engine_disconnect(client->store->engine, client->conn);
+    xs_engine_log_domain(engine, client->conn->domain, XS_LOG_PRINT,
+                         "XenStore ring of domain %u is given up, error %u",
+                         (unsigned int)client->domid, (unsigned int)error);
+    xs_engine_disconnect(engine, client->conn);
     client->conn = NULL;
     shared_release(&ring->page->error, error);
     notify(ring);
-    if (xs_io_may_report(client->store))
-        xs_engine_log(client->store->engine, XS_LOG_PRINT,
-                      "XenStore ring of domain %u is given up, error %u",
-                      (unsigned int)client->domid, (unsigned int)error);
 }
 
 static void offer_features(struct ring *ring)

@@ -203,10 +203,11 @@ bool xs_socket_flush(struct xs_io_client *client)
 
     send_output(sock);
     if (is_done(sock)) {
-        if (xs_conn_broken(client->conn) && xs_io_may_report(client->store))
-            xs_engine_log(engine, XS_LOG_PRINT,
-                          "XenStore client of domain %u: message too long",
-                          (unsigned int)client->domid);
+        if (xs_conn_broken(client->conn))
+            xs_engine_log_domain(
+                engine, client->conn->domain, XS_LOG_PRINT,
+                "XenStore client of domain %u: message too long",
+                (unsigned int)client->domid);
         xs_socket_close(client);
         return false;
     }

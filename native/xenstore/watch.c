@@ -302,9 +302,11 @@ void xs_watches_fire(struct xs_engine *engine, struct xs_cause *cause,
     }
 }
 
+enum depths { WITHOUT_DEPTH, WITH_DEPTH, ANY_DEPTH };
+
 static void report_special(struct xs_engine *engine, struct xs_cause *cause,
                            const struct xs_perms *perms, const char *at,
-                           const char *path, bool with_depth, bool without)
+                           const char *path, enum depths depths)
 {
     const struct xs_watched *watched = find_path(
         &engine->watches, at, strlen(at), xs_path_hash(at, strlen(at)));
@@ -312,9 +314,10 @@ static void report_special(struct xs_engine *engine, struct xs_cause *cause,
     if (watched == NULL)
         return;
     for (struct xs_watch *w = watched->first; w != NULL; w = w->after) {
-        bool deep = w->depth != XS_NO_DEPTH;
+        bool deep = w->depth != XS_NO_DEPTH && w->depth > 0;
 
-        if (deep ? !with_depth || w->depth == 0 : !without)
+        if ((depths == WITHOUT_DEPTH && w->depth != XS_NO_DEPTH) ||
+            (depths == WITH_DEPTH && !deep))
             continue;
         if (xs_conn_rights(w->conn, perms) & XS_PERM_READ)
             xs_watch_report(engine, cause, w, path, strlen(path));
@@ -331,7 +334,8 @@ void xs_watches_fire_special(struct xs_engine *engine, struct xs_cause *cause,
     if (node == NULL)
         return;
     snprintf(one, sizeof(one), "%s/%u", name, (unsigned int)domid);
-    report_special(engine, cause, node->perms, name, name, false, true);
-    report_special(engine, cause, node->perms, name, one, true, false);
-    report_special(engine, cause, node->perms, one, one, true, true);
+    report_special(engine, cause, node->perms, name, name,
+                   WITHOUT_DEPTH);
+    report_special(engine, cause, node->perms, name, one, WITH_DEPTH);
+    report_special(engine, cause, node->perms, one, one, ANY_DEPTH);
 }

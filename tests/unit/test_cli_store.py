@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xenvirt.cli.escapes import escape, unescape
-from xenvirt.cli.storetree import DEFAULT_WIDTH, Node, line
+from xenvirt.cli.storetree import DEFAULT_WIDTH, line
+from xenvirt.xenstore.escapes import escape, unescape
+from xenvirt.xenstore.tree import Node
 
 
 @pytest.mark.parametrize(
@@ -54,11 +55,14 @@ LONG = b"x" * 100
         (Node("/t/b", 0, LONG, ("n0",)), "p", f'b = "{"x" * 71}\\..."  (n0)'),
         (Node("/t/a", 0, b"1", ("n0",)), "p", 'a = "1"  ' + ". " * 26 + " (n0)"),
         (Node("/t/e", 0, b"", ("n0",)), "p", 'e = "" ' + ". " * 27 + " (n0)"),
-        (Node("/t/s", 0, None, ()), "", "s:"),
+        (Node("/t/s", 0, None, ()), "", "s:\n"),
+        (Node("/t/s", 0, None, ("n0",)), "p", "s:\n  (n0)"),
+        (Node("/t/s", 0, None, None), "p", "s:\n"),
+        (Node("/t/a", 75, b"1", ()), "", " " * 75 + 'a = "1\\..."'),
     ],
 )
 def test_lines_are_those_of_xenstore_ls(node: Node, options: str, shown: str) -> None:
-    width = DEFAULT_WIDTH
+    width = None if "f" in options else DEFAULT_WIDTH
     assert (
         line(node, full_path="f" in options, perms="p" in options, width=width) == shown
     )

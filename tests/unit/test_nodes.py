@@ -1,19 +1,18 @@
 """The toolstack's nodes against what a real libxl was seen to write."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers_xenstore import FakeDomains
+from tests.helpers_xenstore import running_store
 from xenvirt.abi.ids import DOM0, DevId, DomId
 from xenvirt.abi.xs_wire import XsWire
 from xenvirt.toolstack import domain_nodes, vif_nodes
 from xenvirt.toolstack.domain_nodes import NewDomain
 from xenvirt.toolstack.vif_nodes import VifConfig, VifPaths
-from xenvirt.xenstore.engine import Engine
-from xenvirt.xenstore.errors import request_error
-from xenvirt.xenstore.framing import Message, MessageDecoder
-from xenvirt.xenstore.sync_client import SyncNodes
+from xenvirt.xenstore.sync_client import SyncClient
+from xenvirt.xenstore.sync_nodes import SyncNodes
 
 PATHS = VifPaths(DomId(1), DOM0, DevId(0))
 FRONT = "/local/domain/1/device/vif/0"
@@ -100,23 +99,16 @@ PERMS = """
 CHANGES = {XsWire.WRITE, XsWire.MKDIR, XsWire.RM, XsWire.SET_PERMS}
 
 
-class EngineNodes(SyncNodes):
-    """Requests of domain 0 on a store in memory; `trace` has those that change it."""
+class TracedNodes(SyncClient):
+    """Requests of domain 0 on a store; `trace` has those that change it."""
 
-    def __init__(self) -> None:
-        self._engine = Engine(FakeDomains())
-        self._conn = self._engine.connect(DOM0, privileged=True)
-        self.trace: list[str] = []
+    trace: list[str]
 
     def _ask(self, type_: XsWire, payload: bytes, path: str) -> bytes:
         if type_ in CHANGES:
             words = payload.replace(b"\0", b" ").decode().strip()
             self.trace.append(f"{type_.name} {words}")
-        self._engine.handle(self._conn, Message(type_, 0, 0, payload))
-        (reply,) = MessageDecoder().feed(b"".join(self._conn.take()))
-        if reply.type == XsWire.ERROR:
-            raise request_error(reply.payload, path)
-        return reply.payload
+        return super()._ask(type_, payload, path)
 
 
 def lines(trace: str) -> list[str]:
@@ -142,11 +134,12 @@ def config(**changes: object) -> VifConfig:
 
 
 @pytest.fixture
-def nodes() -> EngineNodes:
-    nodes = EngineNodes()
-    domain_nodes.write(nodes, domain())
-    nodes.trace.clear()
-    return nodes
+def nodes() -> Iterator[TracedNodes]:
+    with running_store() as store, TracedNodes(store.path) as nodes:
+        nodes.trace = []
+        domain_nodes.write(nodes, domain())
+        nodes.trace.clear()
+        yield nodes
 
 
 def keys(nodes: SyncNodes, path: str) -> list[str]:
@@ -163,12 +156,12 @@ def tree(nodes: SyncNodes, path: str = "") -> set[str]:
 # --- vifs ---
 
 
-def test_attach_writes_what_libxl_writes_in_its_order(nodes: EngineNodes) -> None:
+def test_attach_writes_what_libxl_writes_in_its_order(nodes: TracedNodes) -> None:
     vif_nodes.write(nodes, PATHS, config())
     assert about_the_vif(nodes.trace) == lines(ATTACH_TRACE)
 
 
-def test_attach_sets_the_permissions_of_libxl(nodes: EngineNodes) -> None:
+def test_attach_sets_the_permissions_of_libxl(nodes: TracedNodes) -> None:
     vif_nodes.write(nodes, PATHS, config())
     for line in lines(PERMS):
         path, value, perms = re.fullmatch(r"(\S+) = \"(.*)\" \((.*)\)", line).groups()  # type: ignore[union-attr]
@@ -176,7 +169,7 @@ def test_attach_sets_the_permissions_of_libxl(nodes: EngineNodes) -> None:
         assert ",".join(map(str, nodes.get_perms(path))) == perms, path
 
 
-def test_optional_keys_stand_where_libxl_has_them(nodes: EngineNodes) -> None:
+def test_optional_keys_stand_where_libxl_has_them(nodes: TracedNodes) -> None:
     everything = config(
         vifname="web0",
         ip="10.0.0.2",
@@ -205,12 +198,12 @@ def test_optional_keys_stand_where_libxl_has_them(nodes: EngineNodes) -> None:
     assert nodes.read(f"{BACK}/x-without") == "csum"
 
 
-def test_a_vif_without_a_bridge_has_no_such_key(nodes: EngineNodes) -> None:
+def test_a_vif_without_a_bridge_has_no_such_key(nodes: TracedNodes) -> None:
     vif_nodes.write(nodes, PATHS, config(bridge=None))
     assert "bridge" not in keys(nodes, BACK)
 
 
-def test_a_backend_elsewhere_has_its_nodes_there(nodes: EngineNodes) -> None:
+def test_a_backend_elsewhere_has_its_nodes_there(nodes: TracedNodes) -> None:
     domain_nodes.write(nodes, domain(2))
     paths = VifPaths(DomId(1), DomId(2), DevId(3))
     vif_nodes.write(nodes, paths, config())
@@ -223,7 +216,7 @@ def test_a_backend_elsewhere_has_its_nodes_there(nodes: EngineNodes) -> None:
     assert list(map(str, nodes.get_perms(f"{paths.frontend}/mtu"))) == ["n2", "r1"]
 
 
-def test_attach_removes_what_was_there_before(nodes: EngineNodes) -> None:
+def test_attach_removes_what_was_there_before(nodes: TracedNodes) -> None:
     nodes.write({f"{BACK}/hotplug-error": "old", f"{FRONT}/tx-ring-ref": "8"})
     nodes.write({PATHS.frontend_error: "22 old", PATHS.backend_error: "5 old"})
     vif_nodes.write(nodes, PATHS, config())
@@ -233,14 +226,14 @@ def test_attach_removes_what_was_there_before(nodes: EngineNodes) -> None:
     assert not nodes.exists(PATHS.backend_error)
 
 
-def test_detach_asks_the_backend_as_libxl_does(nodes: EngineNodes) -> None:
+def test_detach_asks_the_backend_as_libxl_does(nodes: TracedNodes) -> None:
     vif_nodes.write(nodes, PATHS, config())
     nodes.trace.clear()
     vif_nodes.begin_removal(nodes, PATHS, forced=False)
     assert nodes.trace == lines(DETACH_TRACE)
 
 
-def test_a_closed_backend_stays_closed(nodes: EngineNodes) -> None:
+def test_a_closed_backend_stays_closed(nodes: TracedNodes) -> None:
     vif_nodes.write(nodes, PATHS, config())
     nodes.write({f"{BACK}/state": "6"})
     vif_nodes.begin_removal(nodes, PATHS, forced=False)
@@ -248,7 +241,7 @@ def test_a_closed_backend_stays_closed(nodes: EngineNodes) -> None:
     assert nodes.read(f"{BACK}/online") == "0"
 
 
-def test_destroy_removes_the_frontend_first(nodes: EngineNodes) -> None:
+def test_destroy_removes_the_frontend_first(nodes: TracedNodes) -> None:
     vif_nodes.write(nodes, PATHS, config())
     nodes.trace.clear()
     vif_nodes.begin_removal(nodes, PATHS, forced=True)
@@ -256,20 +249,20 @@ def test_destroy_removes_the_frontend_first(nodes: EngineNodes) -> None:
 
 
 def test_removal_of_a_backend_that_is_gone_does_not_bring_it_back(
-    nodes: EngineNodes,
+    nodes: TracedNodes,
 ) -> None:
     vif_nodes.begin_removal(nodes, PATHS, forced=True)
     assert not nodes.exists(BACK)
 
 
-def test_the_trees_go_in_the_order_of_libxl(nodes: EngineNodes) -> None:
+def test_the_trees_go_in_the_order_of_libxl(nodes: TracedNodes) -> None:
     vif_nodes.write(nodes, PATHS, config())
     nodes.trace.clear()
     vif_nodes.remove(nodes, PATHS)
     assert about_the_vif(nodes.trace) == lines(REMOVE_TRACE)
 
 
-def test_directories_that_other_vifs_use_stay(nodes: EngineNodes) -> None:
+def test_directories_that_other_vifs_use_stay(nodes: TracedNodes) -> None:
     other = VifPaths(DomId(1), DOM0, DevId(1))
     vif_nodes.write(nodes, PATHS, config())
     before = tree(nodes)
@@ -279,7 +272,7 @@ def test_directories_that_other_vifs_use_stay(nodes: EngineNodes) -> None:
     assert tree(nodes) == before
 
 
-def test_attach_and_removal_leave_the_store_as_it_was(nodes: EngineNodes) -> None:
+def test_attach_and_removal_leave_the_store_as_it_was(nodes: TracedNodes) -> None:
     nodes.mkdir("/local/domain/0/backend")
     nodes.mkdir("/libxl/1/device")
     before = tree(nodes)
@@ -292,7 +285,7 @@ def test_attach_and_removal_leave_the_store_as_it_was(nodes: EngineNodes) -> Non
 # --- domains ---
 
 
-def test_a_domain_may_write_where_libxl_lets_it(nodes: EngineNodes) -> None:
+def test_a_domain_may_write_where_libxl_lets_it(nodes: TracedNodes) -> None:
     path = "/local/domain/1"
     for name in ("", "/cpu", "/memory", "/device", "/control"):
         assert list(map(str, nodes.get_perms(path + name))) == ["n0", "r1"], name
@@ -302,7 +295,7 @@ def test_a_domain_may_write_where_libxl_lets_it(nodes: EngineNodes) -> None:
     assert list(map(str, nodes.get_perms("/libxl/1"))) == ["n0"]
 
 
-def test_a_domain_is_told_who_it_is(nodes: EngineNodes) -> None:
+def test_a_domain_is_told_who_it_is(nodes: TracedNodes) -> None:
     path = "/local/domain/1"
     assert nodes.read(f"{path}/name") == "web"
     assert nodes.read(f"{path}/domid") == "1"
@@ -312,12 +305,10 @@ def test_a_domain_is_told_who_it_is(nodes: EngineNodes) -> None:
     assert nodes.read(f"{path}/memory/target") == str(32833 * 4)
 
 
-def test_removal_of_a_domain_leaves_nothing() -> None:
-    nodes = EngineNodes()
-    for directory in ("/vm", "/libxl", "/local/domain"):
-        nodes.mkdir(directory)
+def test_removal_of_a_domain_leaves_nothing(nodes: TracedNodes) -> None:
     before = tree(nodes)
-    domain_nodes.write(nodes, domain())
-    domain_nodes.remove(nodes, DomId(1), "uuid-1")
-    domain_nodes.remove(nodes, DomId(1), "uuid-1")
+    domain_nodes.write(nodes, domain(2))
+    assert tree(nodes) != before
+    domain_nodes.remove(nodes, DomId(2), "uuid-2")
+    domain_nodes.remove(nodes, DomId(2), "uuid-2")
     assert tree(nodes) == before

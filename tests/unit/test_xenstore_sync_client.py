@@ -23,7 +23,9 @@ from xenvirt.xenstore.sync_client import SyncClient, SyncTransaction
 def path(tmp_path: Path) -> Iterator[str]:
     """The path of a running server's socket."""
     socket_path = str(tmp_path / "socket")
-    with running_server(socket_path):
+    with running_server(socket_path) as server:
+        server.domain_created(1)
+        server.domain_created(2)
         yield socket_path
 
 

@@ -19,6 +19,11 @@ def print_json(**body: object) -> None:
     click.echo(text)
 
 
+def print_json_line(**body: object) -> None:
+    """Print one of many objects, on a line of its own."""
+    click.echo(json.dumps({"schema": SCHEMA, **body}, default=_plain))
+
+
 def say(text: str) -> None:
     """Print a line of a result, unless --quiet or --json is given."""
     settings = pass_settings()

@@ -1,64 +1,37 @@
-"""The lines of `xenstore ls`, as xenstore-ls prints them."""
+"""A node of a tree as xenstore-ls prints it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
-from xenvirt.cli.escapes import escape
-from xenvirt.xenstore.errors import RequestError, StoreNotFoundError
-from xenvirt.xenstore.sync_client import SyncNodes
+from xenvirt.xenstore.escapes import escape
+from xenvirt.xenstore.tree import Node
 
 DEFAULT_WIDTH: Final = 80
+_NO_WIDTH: Final = 1 << 30
 _PERMS_COLUMN: Final = 60
 _TAG_LEN: Final = len(' = "..."')
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One node of a tree; `value` None is one that may not be read."""
+def line(node: Node, *, full_path: bool, perms: bool, width: int | None) -> str:
+    """Return a node's line; a value that does not fit `width`, if any, is cut.
 
-    path: str
-    depth: int
-    value: bytes | None
-    perms: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return self.path.rpartition("/")[2]
-
-
-def walk(nodes: SyncNodes, path: str, *, perms: bool, depth: int = 0) -> Iterator[Node]:
-    """Yield every node below `path`, parents first; one that vanishes is left out.
-
-    RequestError if `path` itself cannot be listed.
+    A whole path is not counted into the width. A node that may not be read has two
+    lines: xenstore-ls ends the first one too early.
     """
-    try:
-        names = nodes.ls(path)
-    except StoreNotFoundError:
-        if depth == 0:
-            raise
-        return
-    for name in names:
-        child = f"{path.rstrip('/')}/{name}"
-        yield Node(child, depth, _value(nodes, child), _perms(nodes, child, perms))
-        yield from walk(nodes, child, perms=perms, depth=depth + 1)
-
-
-def line(node: Node, *, full_path: bool, perms: bool, width: int) -> str:
-    """Return a node's line; a value that does not fit `width` is cut."""
+    if width is None:
+        width = _NO_WIDTH
     if full_path:
         text = node.path
-        room = None
+        room = width - _TAG_LEN
     else:
-        text = " " * node.depth + node.name[: max(0, width - _TAG_LEN - node.depth)]
+        name_len = width - _TAG_LEN - node.depth
+        text = " " * node.depth + _cut(node.name, name_len)
         room = width - _TAG_LEN - len(text)
-    suffix = f"  ({','.join(node.perms)})" if perms else ""
+    suffix = f"  ({','.join(node.perms)})" if perms and node.perms is not None else ""
     if node.value is None:
-        return f"{text}:{suffix}"
+        return f"{text}:\n{suffix}"
     value = escape(node.value)
-    if room is not None and len(node.value) > room:
-        return f'{text} = "{value[: max(0, room)]}\\..."{suffix}'
+    if len(node.value) > room:
+        return f'{text} = "{_cut(value, room)}\\..."{suffix}'
     text = f'{text} = "{value}"'
     if perms:
         text += " "
@@ -68,17 +41,6 @@ def line(node: Node, *, full_path: bool, perms: bool, width: int) -> str:
     return text + suffix
 
 
-def _value(nodes: SyncNodes, path: str) -> bytes | None:
-    try:
-        return nodes.read_bytes(path)
-    except RequestError:
-        return None
-
-
-def _perms(nodes: SyncNodes, path: str, wanted: bool) -> tuple[str, ...]:
-    if not wanted:
-        return ()
-    try:
-        return tuple(map(str, nodes.get_perms(path)))
-    except RequestError:
-        return ()
+def _cut(text: str, length: int) -> str:
+    """As printf's `%.*s`: a negative length is none."""
+    return text if length < 0 else text[:length]

@@ -19,7 +19,7 @@ from xenvirt.native import XsRingPage
 from xenvirt.xenstore.engine import Engine
 from xenvirt.xenstore.framing import Message, MessageDecoder
 from xenvirt.xenstore.ring import RingServerTransport
-from xenvirt.xenstore.server import StoreProtocol
+from xenvirt.xenstore.asyncio_server import StoreProtocol
 
 if TYPE_CHECKING:
     from xenvirt.hypervisor.evtchn import PortEntry

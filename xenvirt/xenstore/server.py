@@ -1,217 +1,259 @@
-"""The store on Unix stream sockets.
+"""The store as its clients meet it: Unix sockets and ring pages, in a thread of C."""
 
-Nothing waits for one client: its requests are served a few at a time, and while it does
-not read its replies its requests are not read either.
-"""
-
-import asyncio
-import contextlib
+import errno
 import logging
 import os
 import socket
-from collections import deque
-from collections.abc import Callable
-from typing import Final, cast
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from xenvirt.abi.ids import DOM0
-from xenvirt.xenstore.engine import Engine
-from xenvirt.xenstore.framing import FramingError, Message, MessageDecoder
+from xenvirt.native import check, ffi, lib
+from xenvirt.xenstore.payloads import parse_strings
 
-log = logging.getLogger(__name__)
+PAGE_SIZE: Final = 4096
 
-TURN: Final = 64
-"""Requests of one client that are served before the others get their turn."""
-
-BACKLOG: Final = 128
-"""Connections that the kernel keeps waiting for accept."""
+_log = logging.getLogger(__name__)
 
 
-class StoreProtocol(asyncio.Protocol):
-    """One connected client, which speaks as `domid`; `lost` is called at its end."""
+class UpcallKind(IntEnum):
+    """What a request needs somebody else for."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        domid: int,
-        *,
-        privileged: bool,
-        lost: Callable[["StoreProtocol"], None] | None = None,
-    ) -> None:
-        self._engine = engine
-        self._lost = lost
-        self._decoder = MessageDecoder(domid)
-        self._requests: deque[Message] = deque()
-        self._connected = False
-        self._aborted = False
-        self._choked = False
-        self._ending = False
-        self._turn_is_due = False
-        self._serving = False
-        self._conn = engine.connect(domid, privileged=privileged)
-        self._conn.wake = self._wake
+    INTRODUCE = lib.XV_XENSTORE_INTRODUCE
+    """Serve the ring page of `domid`, or begin anew with it."""
+    RELEASE = lib.XV_XENSTORE_RELEASE
+    """Stop serving the ring page of `domid`."""
+    LIVE_UPDATE = lib.XV_XENSTORE_LIVE_UPDATE
+    """Replace this process, as `parameters` say."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Nothing is sent before the first request."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._connected = True
-        if self._aborted:
-            self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone; what it asked for and was not served is dropped."""
-        self._requests.clear()
-        self._engine.disconnect(self._conn)
-        if self._lost is not None:
-            self._lost(self)
+class Upcall(NamedTuple):
+    """A request that waits for `StoreServer.answer`, and its client with it."""
 
-    def abort(self) -> None:
-        """Close now, or as soon as connected; what waits to be sent is dropped."""
-        self._aborted = True
-        if self._connected:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """Serve what is complete; a message that is too long ends the connection."""
-        try:
-            self._requests.extend(self._decoder.feed(data))
-        except FramingError as error:
-            log.warning("XenStore client of domain %d: %s", error.domid, error)
-            self._requests.extend(error.messages)
-            self._ending = True
-        self._serve()
-
-    def eof_received(self) -> bool:
-        """The client has asked all it wants: serve that, then close."""
-        self._ending = True
-        self._serve()
-        return True
-
-    def pause_writing(self) -> None:
-        """The client does not read: stop serving it."""
-        self._choked = True
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._choked = False
-        self._serve()
-
-    def _serve(self) -> None:
-        """One turn; the rest of the requests waits for the next one."""
-        self._turn_is_due = False
-        if self._choked or self._transport.is_closing():
-            return
-        self._serving = True
-        for _ in range(min(TURN, len(self._requests))):
-            self._engine.handle(self._conn, self._requests.popleft())
-        self._serving = False
-        self._flush()
-        if self._choked or self._transport.is_closing():
-            return
-        if self._requests:
-            self._transport.pause_reading()
-            self._take_turn_soon()
-        elif self._ending:
-            self._transport.close()
-        else:
-            self._transport.resume_reading()
-
-    def _flush(self) -> None:
-        if not self._choked:
-            waiting = self._conn.take()
-            if waiting:
-                self._transport.write(b"".join(waiting))
-
-    def _wake(self) -> None:
-        if not self._conn.alive:
-            self.abort()
-        elif not (self._serving or self._choked):
-            self._take_turn_soon()
-
-    def _take_turn_soon(self) -> None:
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._serve)
+    conn_id: int
+    kind: UpcallKind
+    domid: int
+    gfn: int
+    evtchn: int
+    parameters: list[str]
 
 
 class StoreServer:
-    """A listening socket and the clients that came through it."""
+    """One store, served by a thread of its own; any thread may call any method.
 
-    def __init__(self, engine: Engine, path: str, domid: int) -> None:
-        self._engine = engine
-        self._path = path
-        self._domid = domid
-        self._clients: set[StoreProtocol] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._server: asyncio.Server | None = None
+    What the thread has to say, a domain that broke its ring for one, is logged when
+    somebody asks for the next upcall.
+    """
 
-    async def start(self) -> None:
-        """Listen; a socket that a dead server left at the path is replaced."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.bind(self._path)
-            os.chmod(self._path, 0o600)
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(
-                self._client, sock=sock, backlog=BACKLOG, start_serving=False
-            )
-            await self._server.start_serving()
-        except BaseException:
-            sock.close()
-            raise
+    def __init__(self, journal: Path | None = None) -> None:
+        """Take up what the file `journal` holds, and keep it there from now on.
 
-    async def close(self) -> None:
-        """Stop listening, drop the clients, remove the socket's file."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        server.close()
-        for client in list(self._clients):
-            client.abort()
-        await self._empty.wait()
-        await server.wait_closed()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        It is made if it is missing; with None nothing outlives the object. OSError:
+        EBUSY when another process has it, EILSEQ when it is damaged.
+        """
+        self._begin(journal, -1)
 
-    def _client(self) -> StoreProtocol:
-        client = StoreProtocol(
-            self._engine, self._domid, privileged=True, lost=self._forget
+    @classmethod
+    def restore(cls, state_fd: int, journal: Path | None = None) -> "StoreServer":
+        """Go on where another process has stopped, with what its `save` returned.
+
+        The descriptors must be as they were there, so that only a process which that
+        one has become by execve can do this. Each ring goes on when it is added again.
+        `state_fd` stays the caller's. OSError as for the journal; EILSEQ also when
+        `state_fd` holds something else.
+        """
+        server = cls.__new__(cls)
+        server._begin(journal, state_fd)
+        return server
+
+    def _begin(self, journal: Path | None, state_fd: int) -> None:
+        out = ffi.new("struct xv_xenstore **")
+        damage = ffi.new("struct xv_xenstore_damage *")
+        path = ffi.NULL if journal is None else os.fsencode(journal)
+        result = lib.xv_xenstore_create(path, state_fd, out, damage)
+        if result == -errno.EILSEQ:
+            raise OSError(errno.EILSEQ, _damage(journal, damage))
+        check(result, f"XenStore's journal {journal}")
+        self._store: Any = out[0]
+        self._pages: dict[int, Any] = {}
+
+    def save(self, *, force: bool = False) -> int:
+        """Stop, and leave all that is in memory to the process that comes next.
+
+        The result is a descriptor, the caller's, of which the number goes to
+        `restore` there; all that it needs is inherited by execve, under the same
+        numbers. The ids of connections stay, so that the next process can `answer` the
+        request for this. Until then the store does nothing; `resume` goes on.
+        OSError EBUSY while a client has a transaction, or waits for another answer:
+        nothing has happened, and a moment later it may succeed. With `force`
+        transactions do not count, and do not exist for the next process.
+        """
+        result: int = lib.xv_xenstore_save(self._store, force)
+        return check(result, "leaving XenStore's state")
+
+    def resume(self) -> None:
+        """Go on after `save`, because there is no next process."""
+        check(lib.xv_xenstore_resume(self._store), "going on with XenStore")
+
+    def close(self) -> None:
+        """Stop the thread and close every connection; the journal stays."""
+        if self._store is not None:
+            lib.xv_xenstore_destroy(self._store)
+            self._store = None
+        for domid in list(self._pages):
+            self._let_go(domid)
+
+    def listen(
+        self, sock: socket.socket, domid: int = 0, *, privileged: bool = True
+    ) -> None:
+        """Serve who connects to a listening Unix socket, as domain `domid`.
+
+        The socket is the store's from now on, even if this fails; its file is not.
+        """
+        check(
+            lib.xv_xenstore_listen(self._store, sock.detach(), domid, privileged),
+            "listening for XenStore clients",
         )
-        self._clients.add(client)
-        self._empty.clear()
-        if self._server is None:
-            client.abort()
-        return client
 
-    def _forget(self, client: StoreProtocol) -> None:
-        self._clients.discard(client)
-        if not self._clients:
-            self._empty.set()
+    def adopt(self, sock: socket.socket, domid: int, *, privileged: bool) -> None:
+        """Serve the other end of a connected Unix socket, as domain `domid`.
+
+        The socket is the store's from now on, even if this fails.
+        """
+        check(
+            lib.xv_xenstore_adopt(self._store, sock.detach(), domid, privileged),
+            "a XenStore client",
+        )
+
+    def trace(self, sock: socket.socket) -> None:
+        """Give the trace to whoever connects to a listening Unix socket.
+
+        The socket is the store's from now on. `trace.TraceDecoder` reads what comes;
+        a reader that is more than 4 MiB behind loses records.
+        """
+        check(
+            lib.xv_xenstore_trace(self._store, sock.detach()),
+            "listening for readers of XenStore's trace",
+        )
+
+    def domain_created(self, domid: int) -> None:
+        """There is such a domain from now on: permissions may name it."""
+        check(lib.xv_xenstore_domain_created(self._store, domid), f"domain {domid}")
+
+    def domain_dead(self, domid: int) -> None:
+        """Drop a domain's connections, ring, nodes and rights; @releaseDomain tells."""
+        lib.xv_xenstore_domain_dead(self._store, domid)
+        self._let_go(domid)
+
+    def is_introduced(self, domid: int) -> bool:
+        """Whether INTRODUCE was served for it; after a restart, by the last process."""
+        return bool(lib.xv_xenstore_introduced(self._store, domid))
+
+    def sockets_of(self, domid: int) -> int:
+        """How many connected sockets speak as `domid`."""
+        return int(lib.xv_xenstore_sockets(self._store, domid))
+
+    def domains(self) -> list[int]:
+        """The domids that the store knows of, in order.
+
+        They are those of which it was told, or that a node or its permissions name;
+        with a journal also those that the last process knew of.
+        """
+        domids = ffi.new("uint16_t[]", 1 << 16)
+        count = lib.xv_xenstore_domains(self._store, domids, len(domids))
+        return list(domids[0:count])
+
+    def nodes(self) -> int:
+        """How many nodes there are."""
+        return int(lib.xv_xenstore_nodes(self._store))
+
+    def add_ring(
+        self,
+        domid: int,
+        page: memoryview,
+        event_fd: int,
+        notify_fd: int,
+        *,
+        served: bool = False,
+    ) -> None:
+        """Serve a domain's ring page from where its indices are.
+
+        `page` is 4096 writable bytes, in use until `remove_ring`, `domain_dead` or
+        `close`. `event_fd` is the eventfd that the domain notifies and `notify_fd`
+        the one that notifies it; both stay the caller's. `served`: by a process that
+        has died without `save`; a message may be cut there, and the domain's watches
+        are gone, so it is told to connect again (error 1). OSError EEXIST when
+        the domain has a ring already.
+        """
+        if len(page) != PAGE_SIZE:
+            raise ValueError(f"a ring page of {len(page)} bytes")
+        memory = ffi.from_buffer(page, require_writable=True)
+        try:
+            check(
+                lib.xv_xenstore_add_ring(
+                    self._store, domid, memory, event_fd, notify_fd, served
+                ),
+                f"XenStore ring of domain {domid}",
+            )
+        except OSError:
+            ffi.release(memory)
+            raise
+        self._pages[domid] = memory
+
+    def reset_ring(self, domid: int) -> None:
+        """Begin anew with an empty ring: all its indices are 0.
+
+        The domain's watches and transactions there are dropped. OSError ENOENT
+        without a ring.
+        """
+        check(
+            lib.xv_xenstore_reset_ring(self._store, domid),
+            f"XenStore ring of domain {domid}",
+        )
+
+    def remove_ring(self, domid: int) -> None:
+        """Leave a domain's page alone; nothing happens if it has no ring."""
+        lib.xv_xenstore_remove_ring(self._store, domid)
+        self._let_go(domid)
+
+    def _let_go(self, domid: int) -> None:
+        # Its memory could not be unmapped before.
+        memory = self._pages.pop(domid, None)
+        if memory is not None:
+            ffi.release(memory)
+
+    @property
+    def upcall_fd(self) -> int:
+        """Readable when `next_upcall` has something. The store's own."""
+        return int(lib.xv_xenstore_upcall_fd(self._store))
+
+    def next_upcall(self) -> Upcall | None:
+        """Take what somebody else has to do next; None, and `upcall_fd` is quiet."""
+        upcall = ffi.new("struct xv_xenstore_upcall *")
+        while lib.xv_xenstore_next_upcall(self._store, upcall):
+            text = bytes(ffi.buffer(upcall.text, upcall.text_len))
+            if upcall.kind != lib.XV_XENSTORE_LOG:
+                return Upcall(
+                    upcall.conn_id,
+                    UpcallKind(upcall.kind),
+                    upcall.domid,
+                    upcall.gfn,
+                    upcall.evtchn,
+                    parse_strings(text),
+                )
+            _log.warning("%s", text.decode(errors="backslashreplace"))
+        return None
+
+    def answer(self, conn_id: int, error: int = 0) -> None:
+        """Let the request of an upcall end with success or with an errno.
+
+        Nothing happens if its client has gone.
+        """
+        lib.xv_xenstore_answer(self._store, conn_id, error)
 
 
-async def serve(engine: Engine, path: str, *, domid: int = DOM0) -> StoreServer:
-    """Listen at `path` (mode 0600) for privileged clients that speak as `domid`.
-
-    The caller closes the server.
-    """
-    server = StoreServer(engine, path, domid)
-    await server.start()
-    return server
-
-
-async def attach_socket(
-    engine: Engine, sock: socket.socket, domid: int, *, privileged: bool = False
-) -> StoreProtocol:
-    """Serve a connected stream socket whose other end speaks as `domid`.
-
-    The socket is owned by the returned protocol; `abort` ends it, and so do the other
-    end's close and the domain's death.
-    """
-    loop = asyncio.get_running_loop()
-    _, protocol = await loop.connect_accepted_socket(
-        lambda: StoreProtocol(engine, domid, privileged=privileged), sock
-    )
-    return protocol
+def _damage(journal: Path | None, damage: Any) -> str:
+    if damage.what == ffi.NULL:
+        return f"XenStore's journal {journal} or saved state is damaged"
+    what = ffi.string(damage.what).decode()
+    return f"XenStore's journal {journal} is damaged at byte {damage.at}: {what}"

@@ -1,195 +1,197 @@
-"""A blocking client of the store, for commands: no event loop, quick to import."""
+"""A blocking client of the store, for commands: no event loop, quick to import.
+
+    with SyncClient("/run/xenstored/socket") as store:
+        store.write({"/tool/hello": "world"})
+        print(store.read("/tool/hello"))
+
+        with store.watch("/tool", timeout_s=5) as events:
+            for path in events:
+                print(path)  # "/tool" itself at first
+                break
+
+The same requests, errors and transactions as `client.Client`; one request at a time.
+Not for several threads at once.
+"""
 
 import contextlib
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self, TypeVar
 
-from xenvirt.abi.xs_wire import XENSTORE_PAYLOAD_MAX, XsWire
-from xenvirt.xenstore import payloads
+from xenvirt.abi.xs_wire import ServerFeature, XsWire
+from xenvirt.errors import LocalError
+from xenvirt.xenstore import requests
 from xenvirt.xenstore.errors import (
+    RequestError,
     StoreAgainError,
     StoreConnectionError,
     StoreNotFoundError,
-    StoreTooBigError,
-    request_error,
+    StoreUncertainError,
 )
-from xenvirt.xenstore.framing import Message, MessageDecoder, encode
-from xenvirt.xenstore.payloads import PartialListing, Value
-from xenvirt.xenstore.perms import Perm, Perms
+from xenvirt.xenstore.events import EventQueue
+from xenvirt.xenstore.requests import Request
+from xenvirt.xenstore.retries import MAX_ATTEMPTS, pause_s
+from xenvirt.xenstore.sync_connection import SyncConnection
+from xenvirt.xenstore.sync_nodes import SyncNodes
+
+__all__ = ["SyncClient", "SyncNodes", "SyncTransaction", "SyncWatch"]
 
 T = TypeVar("T")
 
-_CHUNK: Final = 65536
-_REQ_ID: Final = 0
-
-
-class SyncNodes:
-    """The requests on nodes: directly (`SyncClient`) or in a `SyncTransaction`.
-
-    Every method raises a RequestError with the path, or StoreConnectionError.
-    """
-
-    def _ask(self, type_: XsWire, payload: bytes, path: str) -> bytes:
-        raise NotImplementedError
-
-    def read(self, path: str) -> str:
-        """The value as text; see `payloads.text` for bytes that are not UTF-8."""
-        return payloads.text(self.read_bytes(path))
-
-    def read_bytes(self, path: str) -> bytes:
-        """The value."""
-        return self._ask(XsWire.READ, payloads.strings(path), path)
-
-    def write(self, pairs: Mapping[str, Value]) -> None:
-        """Set the value of each path, in order; missing nodes are made."""
-        for path, value in pairs.items():
-            self._ask(XsWire.WRITE, payloads.write(path, value), path)
-
-    def mkdir(self, path: str) -> None:
-        """Make the node if it is missing."""
-        self._ask(XsWire.MKDIR, payloads.strings(path), path)
-
-    def rm(self, path: str) -> None:
-        """Remove the node and all below it; it may be missing if its parent is not."""
-        self._ask(XsWire.RM, payloads.strings(path), path)
-
-    def ls(self, path: str) -> list[str]:
-        """The children's names, oldest first, however many there are."""
-        try:
-            reply = self._ask(XsWire.DIRECTORY, payloads.strings(path), path)
-        except StoreTooBigError:
-            return self._ls_in_parts(path)
-        return payloads.parse_strings(reply)
-
-    def _ls_in_parts(self, path: str) -> list[str]:
-        listing = PartialListing()
-        while True:
-            payload = payloads.strings(path, listing.offset)
-            if listing.add(self._ask(XsWire.DIRECTORY_PART, payload, path)):
-                return listing.children()
-
-    def exists(self, path: str) -> bool:
-        """Whether there is such a node."""
-        try:
-            self.read_bytes(path)
-        except StoreNotFoundError:
-            return False
-        return True
-
-    def get_perms(self, path: str) -> Perms:
-        """The permission list, the owner's entry first."""
-        reply = self._ask(XsWire.GET_PERMS, payloads.strings(path), path)
-        return payloads.parse_perms(reply)
-
-    def set_perms(self, path: str, perms: Iterable[Perm | str]) -> None:
-        """Replace the permission list; entries may be given as `"n5"`."""
-        self._ask(XsWire.SET_PERMS, payloads.set_perms(path, perms), path)
-
 
 class SyncTransaction(SyncNodes):
-    """The requests of one transaction; made by `SyncClient.transaction`."""
+    """The requests of one transaction; see `SyncClient.transaction`.
 
-    def __init__(self, client: "SyncClient", tx_id: int) -> None:
-        self._client = client
-        self._tx_id = tx_id
+    It reads what it wrote; others see that after the commit alone. StoreAgainError
+    from any request: the connection was lost meanwhile, and the transaction with it.
+    """
+
+    def __init__(self, connection: SyncConnection) -> None:
+        self._connection = connection
+        self._tx_id = 0
+        self._epoch = -1
+
+    def __enter__(self) -> Self:
+        request = requests.transaction_start()
+        payload = self._connection.request(request.type, request.payload)
+        self._tx_id = request.result(payload)
+        self._epoch = self._connection.epoch
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if not self._tx_id:
+            return
+        if kind is None:
+            self._end(commit=True)
+            return
+        with contextlib.suppress(StoreConnectionError, StoreAgainError):
+            self._end(commit=False)
+
+    def _end(self, *, commit: bool) -> None:
+        try:
+            self._do(requests.transaction_end(commit=commit))
+        finally:
+            self._tx_id = 0
+
+    def gather(self, asked: Iterable[Request[T]]) -> list[T | RequestError]:
+        """See `SyncNodes`."""
+        self._check("")
+        return self._connection.gather(asked, tx_id=self._tx_id)
 
     def _ask(self, type_: XsWire, payload: bytes, path: str) -> bytes:
-        return self._client.request(type_, payload, path, tx_id=self._tx_id)
+        self._check(path)
+        return self._connection.request(type_, payload, path, tx_id=self._tx_id)
 
-    def end(self, *, commit: bool) -> None:
-        """Commit or abort; only `SyncClient.transaction` calls this."""
-        answer = payloads.strings("T" if commit else "F")
-        self._ask(XsWire.TRANSACTION_END, answer, "")
+    def _check(self, path: str) -> None:
+        if not self._tx_id:
+            raise LocalError("the transaction has ended, or has yet to begin")
+        if self._epoch != self._connection.epoch:
+            raise StoreAgainError("EAGAIN", path)
 
 
 class SyncClient(SyncNodes):
-    """One connection to the server that listens at `path`; a context manager."""
+    """One connection to the server that listens at `path`; a context manager.
 
-    def __init__(self, path: str) -> None:
-        self._decoder = MessageDecoder()
-        self._replies: deque[Message] = deque()
-        self._events: dict[tuple[str, str], None] = {}
+    StoreConnectionError if none does. After a loss, the path is tried for
+    `reconnect_s` seconds, None: not at all. Then requests are sent again, watches
+    registered again, and transactions get StoreAgainError, as with `client.Client`.
+    """
+
+    def __init__(self, path: str, *, reconnect_s: float | None = None) -> None:
+        self._connection = SyncConnection(lambda: _connect(path), reconnect_s)
         self._last_token = 0
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.connect(path)
-        except OSError as error:
-            self._socket.close()
-            raise StoreConnectionError(
-                f"cannot reach the store at {path}", cause=error.strerror or ""
-            ) from error
+
+    @classmethod
+    def from_socket(cls, sock: socket.socket) -> Self:
+        """Use a connected stream socket; the client owns it now."""
+        client = cls.__new__(cls)
+        client._connection = SyncConnection(lambda: sock, None)
+        client._last_token = 0
+        return client
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End the connection."""
-        self._socket.close()
-
-    def _ask(self, type_: XsWire, payload: bytes, path: str) -> bytes:
-        return self.request(type_, payload, path)
+        self._connection.close()
 
     def request(
         self, type_: XsWire, payload: bytes, path: str = "", *, tx_id: int = 0
     ) -> bytes:
-        """Send one request, wait, and return its reply's payload.
+        """Send one request, wait, and return its reply's payload, both as they are.
 
         Raises a RequestError about `path`, or StoreConnectionError.
         """
-        if len(payload) > XENSTORE_PAYLOAD_MAX:
-            raise StoreTooBigError("E2BIG", path)
-        try:
-            self._socket.sendall(encode(type_, _REQ_ID, tx_id, payload))
-        except OSError as error:
-            raise _connection_error(error.strerror or "") from error
-        while not self._replies:
-            self._receive()
-        reply = self._replies.popleft()
-        if reply.type == XsWire.ERROR:
-            raise request_error(reply.payload, path)
-        return reply.payload
+        return self._connection.request(type_, payload, path, tx_id=tx_id)
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[SyncTransaction]:
-        """A transaction that commits at the end of the block, or an exception aborts.
+    def gather(self, asked: Iterable[Request[T]]) -> list[T | RequestError]:
+        """See `SyncNodes`."""
+        return self._connection.gather(asked)
+
+    def _ask(self, type_: XsWire, payload: bytes, path: str) -> bytes:
+        return self._connection.request(type_, payload, path)
+
+    def transaction(self) -> SyncTransaction:
+        """A transaction that commits at the end of its `with`, or an exception aborts.
 
         Raises StoreAgainError at the end if somebody changed what was used.
         """
-        reply = self.request(XsWire.TRANSACTION_START, b"\0")
-        transaction = SyncTransaction(self, int(reply.rstrip(b"\0")))
-        try:
-            yield transaction
-        except BaseException:
-            with contextlib.suppress(StoreConnectionError):
-                transaction.end(commit=False)
-            raise
-        transaction.end(commit=True)
+        return SyncTransaction(self._connection)
 
-    def transact(self, work: Callable[[SyncTransaction], T]) -> T:
-        """Do `work` in a transaction, again from its start as often as it conflicts."""
+    def transact(
+        self,
+        work: Callable[[SyncTransaction], T],
+        *,
+        attempts: int = MAX_ATTEMPTS,
+        idempotent: bool = False,
+    ) -> T:
+        """Do `work` in a transaction, again from its start if it conflicts.
+
+        Returns what it returned in the one that was committed. StoreAgainError after
+        `attempts`, between which there are pauses that grow to 0.1 s. `idempotent`:
+        done twice is as once, so do it again too if the connection was lost during
+        the commit; StoreUncertainError otherwise.
+        """
+        failed = 0
         while True:
             try:
                 with self.transaction() as transaction:
                     return work(transaction)
-            except StoreAgainError:
-                continue
+            except (StoreAgainError, StoreUncertainError) as error:
+                failed += 1
+                certain = isinstance(error, StoreAgainError)
+                if failed >= attempts or not (certain or idempotent):
+                    raise
+            time.sleep(pause_s(failed))
 
-    def watch(self, path: str, *, timeout_s: float | None = None) -> "SyncWatch":
-        """Changes at `path` and below; see SyncWatch."""
+    def watch(
+        self, path: str, *, depth: int | None = None, timeout_s: float | None = None
+    ) -> "SyncWatch":
+        """Changes at `path` and below, `depth` levels deep; see SyncWatch."""
         self._last_token += 1
-        return SyncWatch(self, path, str(self._last_token), timeout_s)
+        token = str(self._last_token)
+        request = requests.watch(path, token, depth)
+        return SyncWatch(self._connection, request, token, timeout_s)
+
+    def follow(
+        self, paths: Iterable[str], *, depth: int | None = None
+    ) -> Iterator[str]:
+        """Every event of watches on all of `paths`, as it comes and without an end.
+
+        Unlike those of `watch`, equal ones are told each for itself, as xenstore-watch
+        does. No other request may be made meanwhile; close the client to end it.
+        """
+        log = _EventLog()
+        for path in paths:
+            self._connection.subscribe(requests.watch(path, path, depth), path, log)
+        while self._connection.wait_for_event(log, None):
+            yield log.take()
 
     def wait_for(
         self, path: str, wanted: Callable[[str | None], bool], *, timeout_s: float
@@ -205,89 +207,131 @@ class SyncClient(SyncNodes):
                     return value
         raise TimeoutError(f"{path} did not become what was wanted in {timeout_s} s")
 
-    def next_event(self, token: str, deadline: float | None) -> str | None:
-        """The path of the watch's next event; None if `deadline` (monotonic) passes."""
-        while True:
-            for event in self._events:
-                if event[1] == token:
-                    del self._events[event]
-                    return event[0]
-            if deadline is not None and time.monotonic() >= deadline:
-                return None
-            if not self._receive(deadline):
-                return None
-
-    def forget_events(self, token: str) -> None:
-        """Drop the events of a watch that was taken back."""
-        self._events = {e: None for e in self._events if e[1] != token}
-
     def _value(self, path: str) -> str | None:
         try:
             return self.read(path)
         except StoreNotFoundError:
             return None
 
-    def _receive(self, deadline: float | None = None) -> bool:
-        """Wait for input; False if the monotonic `deadline` passes."""
-        if deadline is not None:
-            self._socket.settimeout(max(0, deadline - time.monotonic()))
+    def domain_path(self, domid: int) -> str:
+        """Where a domain's nodes are."""
+        return self._do(requests.domain_path(domid))
+
+    def introduce(self, domid: int, gfn: int, port: int) -> None:
+        """Let the store serve a domain's ring page, or begin anew with it.
+
+        If the connection was lost meanwhile, a domain that the store then serves was
+        introduced.
+        """
+        request = requests.introduce(domid, gfn, port)
         try:
-            data = self._socket.recv(_CHUNK)
-        except (TimeoutError, BlockingIOError):
-            return False
-        except OSError as error:
-            raise _connection_error(error.strerror or "") from error
-        finally:
-            self._socket.settimeout(None)
-        if not data:
-            raise _connection_error("closed by the store")
-        for message in self._decoder.feed(data):
-            if message.type == XsWire.WATCH_EVENT:
-                self._events[payloads.parse_event(message.payload)] = None
-            else:
-                self._replies.append(message)
-        return True
+            self._do(request)
+        except StoreUncertainError:
+            if not self.is_domain_introduced(domid):
+                self._do(request)
+
+    def release(self, domid: int) -> None:
+        """Let the store forget a domain and all that it owns."""
+        try:
+            self._do(requests.release(domid))
+        except StoreUncertainError:
+            with contextlib.suppress(StoreNotFoundError):
+                self._do(requests.release(domid))
+
+    def resume(self, domid: int) -> None:
+        """Tell of the domain's next shutdown again."""
+        self._do(requests.resume(domid))
+
+    def is_domain_introduced(self, domid: int) -> bool:
+        """Whether the store serves the domain."""
+        return self._do(requests.is_domain_introduced(domid))
+
+    def set_target(self, domid: int, target: int) -> None:
+        """Give a domain, a device model, the rights of its `target`."""
+        self._do(requests.set_target(domid, target))
+
+    def get_features(self, domid: int | None = None) -> ServerFeature:
+        """What the store offers a domain, None: this client."""
+        return self._do(requests.get_features(domid))
+
+    def set_features(self, domid: int, features: ServerFeature) -> None:
+        """Offer a domain these alone; StoreBusyError once it is introduced."""
+        self._do(requests.set_features(domid, features))
+
+    def quota_names(self) -> list[str]:
+        """The names of all quotas."""
+        return self._do(requests.quota_names())
+
+    def get_quota(self, name: str, domid: int | None = None) -> int:
+        """A quota of a domain, None: of all that have none of their own."""
+        return self._do(requests.get_quota(name, domid))
+
+    def set_quota(self, name: str, value: int, domid: int | None = None) -> None:
+        """Set it; 0 is no limit. One less than `value` is what can be reached."""
+        self._do(requests.set_quota(name, value, domid))
+
+    def control(self, command: str, *parameters: str) -> str:
+        """Run a command of the server (`help` lists them) and return what it says."""
+        return self._do(requests.control(command, *parameters))
+
+
+class _EventLog:
+    """Every event, in order; whoever fills it empties it before it receives more."""
+
+    def __init__(self) -> None:
+        self._paths: deque[str] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._paths)
+
+    def put(self, path: str) -> None:
+        self._paths.append(path)
+
+    def take(self) -> str:
+        return self._paths.popleft()
 
 
 class SyncWatch:
     """The events of one watch, as an iterator of paths; a context manager.
 
-    The first event comes at once; equal ones that nobody has taken are one. The
-    iteration ends `timeout_s` after the watch was made, or never. Other requests may
-    be made meanwhile.
+    The first event comes at once; equal ones that nobody has taken are one, and when
+    1024 different ones wait they all become the watched path. The iteration ends
+    `timeout_s` after the watch was made, or never. Other requests may be made
+    meanwhile.
     """
 
     def __init__(
-        self, client: SyncClient, path: str, token: str, timeout_s: float | None
+        self,
+        connection: SyncConnection,
+        request: Request[None],
+        token: str,
+        timeout_s: float | None,
     ) -> None:
-        self._client = client
-        self._path = path
+        self._connection = connection
+        self._request = request
         self._token = token
+        self._queue = EventQueue(request.path)
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
     def __enter__(self) -> Self:
-        arguments = payloads.strings(self._path, self._token)
-        self._client.request(XsWire.WATCH, arguments, self._path)
+        self._connection.subscribe(self._request, self._token, self._queue)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        arguments = payloads.strings(self._path, self._token)
-        with contextlib.suppress(StoreConnectionError, StoreNotFoundError):
-            self._client.request(XsWire.UNWATCH, arguments, self._path)
-        self._client.forget_events(self._token)
+    def __exit__(self, *exc: object) -> None:
+        self._connection.unsubscribe(self._token)
 
     def __iter__(self) -> Iterator[str]:
-        while True:
-            path = self._client.next_event(self._token, self._deadline)
-            if path is None:
-                return
-            yield path
+        while self._connection.wait_for_event(self._queue, self._deadline):
+            yield self._queue.take()
 
 
-def _connection_error(cause: str) -> StoreConnectionError:
-    return StoreConnectionError("no connection to the store", cause=cause)
+def _connect(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        raise StoreConnectionError(
+            f"cannot reach the store at {path}", cause=error.strerror or str(error)
+        ) from error
+    return sock

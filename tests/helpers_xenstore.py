@@ -1,4 +1,4 @@
-"""Test doubles around the store: a hypervisor, a ring page in memory, a run of one."""
+"""Around the store in tests: a ring page in memory, a run of one, raw clients."""
 
 import asyncio
 import contextlib
@@ -11,105 +11,24 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import Any, Literal, TypeVar
 
 import uvloop
 
-from xenvirt.abi.ids import DomId, Gfn, Port
 from xenvirt.abi.xs_wire import HEADER, XENSTORE_RING_SIZE, XsWire
 from xenvirt.errors import RingIndexError, StoreError
-from xenvirt.xenstore.asyncio_server import attach_socket
-from xenvirt.xenstore.connection import Connection
-from xenvirt.xenstore.engine import Engine
 from xenvirt.xenstore.framing import Message, MessageDecoder, encode
-from xenvirt.xenstore.ring import RingServerTransport
 from xenvirt.xenstore.server import StoreServer, Upcall, UpcallKind
 
 T = TypeVar("T")
 
 
-@dataclass
-class FakeDomains:
-    """A hypervisor with the domains that a test says exist."""
-
-    existing: set[int] = field(default_factory=lambda: {1, 2, 3})
-    served: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def exists(self, domid: DomId) -> bool:
-        return domid in self.existing
-
-    def introduce(self, domid: DomId, gfn: Gfn, port: Port) -> None:
-        if domid not in self.existing:
-            raise StoreError("EINVAL")
-        self.served[domid] = (gfn, port)
-
-    def release(self, domid: DomId) -> None:
-        del self.served[domid]
-
-
-def decode(messages: list[bytes]) -> list[Message]:
-    return MessageDecoder().feed(b"".join(messages))
-
-
-def ask(
-    engine: Engine, conn: Connection, type_: int, payload: bytes, tx_id: int = 0
-) -> Message:
-    """One request on the engine; returns the reply, leaves events in the outbox."""
-    before = len(conn.outbox)
-    engine.handle(conn, Message(type_, 7, tx_id, payload))
-    return decode([conn.outbox.pop(before)])[0]
-
-
-def result(reply: Message) -> bytes | str:
-    """A reply's payload, or an error's name as text."""
-    if reply.type == XsWire.ERROR:
-        return reply.payload.rstrip(b"\0").decode()
-    return reply.payload
-
-
-def events(conn: Connection) -> list[tuple[str, str]]:
-    """The (path, token) of every event that waits, taken away."""
-    messages = decode(conn.take())
-    assert all(message.type == XsWire.WATCH_EVENT for message in messages)
-    assert all(message[1:3] == (0, 0) for message in messages)
-    found = []
-    for message in messages:
-        path, token, end = message.payload.split(b"\0")
-        assert end == b""
-        found.append((path.decode(), token.decode()))
-    return found
-
-
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a test's coroutine as the daemon would, on uvloop, for at most 10 s."""
     return uvloop.run(asyncio.wait_for(main, 10))
-
-
-async def client_socket(
-    engine: Engine, domid: int = 0, *, privileged: bool = True
-) -> socket.socket:
-    """The far end of a socket that the engine serves."""
-    ours, theirs = socket.socketpair()
-    await attach_socket(engine, theirs, domid, privileged=privileged)
-    return ours
-
-
-@contextlib.asynccontextmanager
-async def connected(
-    engine: Engine, domid: int = 0
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Raw streams to the engine, closed at the end."""
-    sock = await client_socket(engine, domid, privileged=domid == 0)
-    reader, writer = await asyncio.open_unix_connection(sock=sock)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 class EventChannel:
@@ -367,20 +286,8 @@ def until(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-@contextlib.contextmanager
-def served_ring(
-    engine: Engine, domid: int, buffer: bytearray, channel: EventChannel
-) -> Iterator[None]:
-    """Serve the ring page in the buffer."""
-    page = MemoryRingPage(buffer, "server")
-    server = RingServerTransport(engine, domid, page, channel)
-    try:
-        yield
-    finally:
-        server.close()
-
-
-_WORD = Struct("<I")
+# In one piece, as the server reads it meanwhile; "<I" would go byte by byte.
+_WORD = Struct("I")
 _SIZE = XENSTORE_RING_SIZE
 _REQ_CONS, _REQ_PROD, _RSP_CONS, _RSP_PROD = 2048, 2052, 2056, 2060
 
@@ -396,7 +303,7 @@ def _word(offset: int) -> property:
 
 
 class MemoryRingPage:
-    """One end of a ring page in a buffer that both ends share; without barriers."""
+    """One end of a ring page in a shared buffer; x86 keeps its stores in order."""
 
     server_features = _word(2064)
     connection = _word(2068)

@@ -3,14 +3,17 @@
 import asyncio
 import mmap
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import pytest
 
 from tests.helpers_xenstore import RunningStore, event_channel, running_store
+from xenvirt.abi.xs_wire import XsWire
 from xenvirt.native import XsRingPage
 from xenvirt.xenstore.client import Client
+from xenvirt.xenstore.errors import StoreUncertainError
 from xenvirt.xenstore.ring_client import Channel
 from xenvirt.xenstore.server import UpcallKind
 
@@ -97,3 +100,49 @@ def answering(store: RunningStore) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(fd)
+
+
+async def introduce(client: Client) -> None:
+    with pytest.raises(StoreUncertainError):
+        await client.request(XsWire.INTRODUCE, b"2\0001\0001\0")
+
+
+class Stores:
+    """A store, and the next one when it has been killed, and a client of either."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._stalling: list[asyncio.Future[None]] = []
+        self.reconnections = 0
+
+    def start(self) -> RunningStore:
+        self.store = self._stack.enter_context(running_store())
+        return self.store
+
+    def kill(self) -> None:
+        """All connections end; nothing of the nodes is kept."""
+        self.store.server.close()
+
+    async def stall(self, client: Client) -> None:
+        """Keep the store from serving the client: its hypervisor does not answer."""
+        self._stalling.append(asyncio.ensure_future(introduce(client)))
+        await asyncio.sleep(0)
+
+    async def connect(self) -> Client:
+        """dom0's client, which finds the next store."""
+        client = await Client.connect_socket(
+            self.store.socket(), reconnect=self._reconnect
+        )
+        return await self._stack.enter_async_context(client)
+
+    async def _reconnect(self) -> socket.socket:
+        self.reconnections += 1
+        return self.start().socket()
+
+
+@asynccontextmanager
+async def stores() -> AsyncIterator[Stores]:
+    async with AsyncExitStack() as stack:
+        made = Stores(stack)
+        made.start()
+        yield made

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The journal's records. Each begins at a multiple of 8 bytes and carries a sum that
- * goes on from the sum of the one before it, so that a byte that has changed, and a
- * record that is missing or out of its place, is found.
+ * The journal's records. Each begins at a multiple of 8 bytes and carries a sum
+ * that goes on from the sum of the one before it, so that a byte that has
+ * changed, and a record that is missing or out of its place, is found.
  */
 #include <errno.h>
 #include <string.h>
@@ -151,7 +151,7 @@ void xs_journal_commit(struct xs_journal *journal)
     if (journal->broken || journal->end == journal->tail)
         return;
     journal->tail = journal->end;
-    /* A process that takes over sees the records /before/ the tail behind them. */
+    /* Whoever takes over sees the records /before/ the tail behind them. */
     __atomic_store_n(&xs_journal_head(journal)->tail,
                      xs_journal_tail(journal->end, journal->sum),
                      __ATOMIC_RELEASE);
@@ -261,7 +261,8 @@ int xs_journal_replay(struct xs_journal *journal,
 
     for (uint64_t at = sizeof(struct xs_journal_head);
          error == 0 && at < journal->tail;) {
-        const struct record *record = (const struct record *)(journal->map + at);
+        const struct record *record =
+            (const struct record *)(journal->map + at);
 
         error = give(record, sink, ctx);
         at += filled(record->len);

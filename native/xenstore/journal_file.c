@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The journal's file. Only who has locked the file that PATH names may write to it,
- * or touch PATH.new.
+ * The journal's file. Only who has locked the file that PATH names may write to
+ * it, or touch PATH.new.
  */
 #define _GNU_SOURCE /* mremap, memfd_create, O_PATH */
 #include <errno.h>
@@ -19,8 +19,9 @@
 enum {
     VERSION = 1,
     FIRST_ROOM = 256 * 1024,
-    MAX_STEP = 4 * 1024 * 1024, /* ... */
+    MAX_STEP = 4 * 1024 * 1024, /* half a millisecond of the kernel's time */
     PAGE = 4096,
+    OPEN_TRIES = 8,
 };
 
 static const struct xs_journal_head new_head = {
@@ -118,7 +119,7 @@ static int lock(const struct xs_journal *journal)
 
 /* ---- its length ---- */
 
-/* The file has @room bytes, and no hole that a write could find no space for. */
+/* The file has @room bytes, none of which a write could find no space for. */
 static int allocate(const struct xs_journal *journal, uint64_t room)
 {
     int error;
@@ -213,7 +214,7 @@ static int load(struct xs_journal *journal, uint64_t size,
 
 static int open_locked(struct xs_journal *journal)
 {
-    for (;;) {
+    for (unsigned int tries = 0; tries < OPEN_TRIES; tries++) {
         int error;
 
         journal->fd = openat(journal->dir, journal->name,
@@ -225,7 +226,9 @@ static int open_locked(struct xs_journal *journal)
             return error;
         /* Whoever had it put another in its place before letting it go. */
         close(journal->fd);
+        journal->fd = -1;
     }
+    return -EBUSY;
 }
 
 static int open_object(struct xs_journal *journal,

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The journal as a file that is memory: its head, its lock, its name and its length.
- * journal.c fills it with records.
+ * The journal as a file that is memory: its head, its lock, its name and its
+ * length. journal.c fills it with records.
  */
 #ifndef XV_XENSTORE_JOURNAL_FILE_H
 #define XV_XENSTORE_JOURNAL_FILE_H
 
 #include "journal.h"
 
-/* What a file begins with, in this machine's byte order; records follow at once. */
+/* What a file begins with, in the machine's byte order; records follow. */
 struct xs_journal_head {
     uint8_t magic[12];
     uint32_t version;
     /*
-     * Where the last committed record ends, in units of 8 bytes, below the upper
-     * 24 bits of its sum: one word that is right or is not, stored with release
-     * order after all that it speaks of.
+     * Where the last committed record ends, in units of 8 bytes, below the
+     * upper 24 bits of its sum: one word that is right or is not, stored with
+     * release order after all that it speaks of.
      */
     uint64_t tail;
 };

@@ -8,7 +8,7 @@
 
 enum { TEXT_MAX = 8, DOMID_DIGITS = 5 };
 
-/* The letter of an access is at that place: XS_PERM_READ and _WRITE are its bits. */
+/* At an access, which is XS_PERM_READ and _WRITE or neither, is its letter. */
 static const char letters[] = "nrwb";
 
 struct xs_perms *xs_perms_make(const struct xs_perm *entry, uint32_t count)
@@ -66,7 +66,7 @@ size_t xs_perm_print(const struct xs_perm *perm, char *text)
     return (size_t)len + 1;
 }
 
-/* Whether it is about @domid or its @target, neither of which is XS_NO_DOMID. */
+/* Whether it is about @domid or its @target; XS_NO_DOMID is nobody's. */
 static bool is_about(const struct xs_perm *entry, uint16_t domid,
                      uint16_t target)
 {

@@ -238,16 +238,11 @@ def test_an_interrupted_up_leaves_nothing(cli: LinkMaker) -> None:
 def test_what_a_killed_daemon_left_is_removed(links: LinkMaker) -> None:
     name = links.name("orphan")
     links.run("up", name)
-    daemon = int((links.run_dir / "lock").read_text())
-    launcher = children(daemon)
-    everything = [
-        daemon,
-        *launcher,
-        *(pid for one in launcher for pid in children(one)),
-    ]
+    launcher = int((links.run_dir / "lock").read_text())
+    everything = [launcher, *children(launcher)]
     ended = [os.pidfd_open(pid) for pid in everything]
     try:
-        for pid in (*launcher, daemon):
+        for pid in everything:
             os.kill(pid, signal.SIGKILL)
         for pid, fd in zip(everything, ended, strict=True):
             assert select.select([fd], [], [], TIMEOUT_S)[0], f"{pid} lives on"

@@ -12,11 +12,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.daemons import (
+    DEADLINE_S,
+    PREFIX,
+    ROOT,
+    RunningDaemon,
+    eventually,
+    gone,
+    in_netns,
+    lock_is_free,
+    nothing_left,
+    status_of,
+)
 from xenvirt.abi.ids import DomId
 from xenvirt.abi.xs_wire import HEADER, XsWire
 from xenvirt.errors import (
@@ -27,93 +39,12 @@ from xenvirt.errors import (
     UsageError,
 )
 from xenvirt.hypervisor import wire
-from xenvirt.hypervisor.caller import daemon_uid, uid_base
+from xenvirt.hypervisor.caller import daemon_uid
 from xenvirt.hypervisor.sync_client import SyncClient
-from xenvirt.native import XsRingPage, drop_privileges, set_parent_death_signal
-from xenvirt.netdev import namespaces, tap
+from xenvirt.native import XsRingPage
+from xenvirt.netdev import namespaces
 from xenvirt.toolstack.daemon import ensure_daemon, run_daemon
-from xenvirt.toolstack.launcher import Hands, fork_launcher
 from xenvirt.toolstack.rundir import Record, RunDir
-
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 15.0
-PREFIX = f"xt{os.getpid()}"
-
-DAEMON = """
-import asyncio, signal, sys, uvloop
-from pathlib import Path
-from xenvirt.native import drop_privileges, set_parent_death_signal
-from xenvirt.netdev import namespaces, tap
-from xenvirt.toolstack import daemon, launcher
-from xenvirt.toolstack.rundir import RunDir
-
-class NoTaps:
-    def owned(self, owner): return []
-    def delete(self, name): raise AssertionError(name)
-
-def run_end(role, domid, name, run_dir):
-    if name.endswith("stubborn"):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    async def main():
-        from xenvirt.hypervisor.client import Client
-        client = Client(RunDir(Path(run_dir)).hypervisor_socket)
-        info = await client.start_info()
-        assert info.domid == domid
-        await client.alloc_unbound(0)
-        await client.wait_closed()
-    uvloop.run(main())
-    return 0
-
-def hands():
-    return launcher.Hands(
-        namespaces, NoTaps(), tap.reserve, drop_privileges, set_parent_death_signal,
-        run_end,
-    )
-
-launcher.system_hands = hands
-sys.exit(daemon.run_daemon(
-    RunDir(Path(sys.argv[1])), foreground=True, ready_fd=int(sys.argv[2])
-))
-"""
-
-
-class Taps:
-    def __init__(self) -> None:
-        self.present: list[str] = []
-
-    def owned(self, owner: str) -> list[str]:
-        return list(self.present)
-
-    def delete(self, name: str) -> None:
-        raise AssertionError(name)
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    """Wait for a process to end; true if it did within the deadline."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([pidfd], [], [], DEADLINE_S)[0])
-    finally:
-        os.close(pidfd)
-
-
-def status_of(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {key: value.strip() for key, _, value in (s.partition(":") for s in lines)}
-
-
-def in_netns(pid: int, name: str) -> bool:
-    return os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(f"/run/netns/{name}").st_ino
 
 
 @pytest.fixture
@@ -128,229 +59,11 @@ def run_dir() -> Iterator[RunDir]:
     shutil.rmtree(path)
 
 
-class LauncherSide:
-    """The daemon's end of a launcher's socket, blocking."""
-
-    def __init__(self, run_dir: RunDir, run_end: Callable[..., int]) -> None:
-        run_dir.create()
-        hands = Hands(
-            namespaces,
-            Taps(),
-            tap.reserve,
-            drop_privileges,
-            set_parent_death_signal,
-            run_end,
-        )
-        self.sock, self.pid = fork_launcher(
-            run_dir, lambda: hands, uid_base=uid_base(), stop_timeout_s=0.5
-        )
-        self.sock.settimeout(DEADLINE_S)
-
-    def packet(self) -> dict[str, object]:
-        packet = wire.receive(self.sock, wire.MAX_REPLY)
-        assert packet is not None
-        return packet.body
-
-    def call(self, op: str, **args: object) -> dict[str, object]:
-        wire.send(self.sock, wire.encode({"op": op, **args}, wire.MAX_REQUEST))
-        return self.packet()
-
-    def spawn(self, name: str, netns: str | None = None) -> int:
-        answer = self.call("spawn", role="frontend", domid=7, name=name, netns=netns)
-        result = answer["ok"]
-        assert isinstance(result, dict)
-        return int(result["pid"])
-
-    def close(self) -> None:
-        self.sock.close()
-        os.waitpid(self.pid, 0)
-
-
-def sleep_well(role: str, domid: int, name: str, run_dir: str) -> int:
-    if name.endswith("stubborn"):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if name.endswith("quick"):
-        return 3
-    if name.endswith("broken"):
-        raise RuntimeError("a bug")
-    while True:
-        signal.pause()
-
-
 @pytest.fixture
-def launcher(run_dir: RunDir) -> Iterator[LauncherSide]:
-    side = LauncherSide(run_dir, sleep_well)
-    yield side
-    if side.sock.fileno() >= 0:
-        side.close()
-
-
-@pytest.mark.root
-def test_an_end_runs_as_its_domain_in_its_namespace(launcher: LauncherSide) -> None:
-    name = f"{PREFIX}web"
-    assert launcher.call("netns_create", name=name) == {"ok": {}}
-    pid = launcher.spawn(name, netns=name)
-    eventually(lambda: in_netns(pid, name), "not in its namespace")
-    uid = str(uid_base() + 7)
-    eventually(lambda: status_of(pid)["Uid"].split() == [uid] * 4, "not its uid")
-    eventually(lambda: status_of(pid)["CapEff"] == f"{1 << 12:016x}", "not its caps")
-    assert status_of(pid)["CapBnd"] == f"{1 << 12:016x}"
-    assert status_of(pid)["NoNewPrivs"] == "1"
-    assert status_of(pid)["Gid"].split() == [uid] * 4
-    assert status_of(pid)["Groups"] in ("", uid)
-    fds = [os.readlink(p) for p in Path(f"/proc/{pid}/fd").iterdir()]
-    assert not [fd for fd in fds if fd.startswith("socket:")]
-
-
-@pytest.mark.root
-@pytest.mark.parametrize(
-    ("name", "sig", "status"),
-    [
-        ("sleeper", signal.SIGKILL, 9),
-        ("sleeper", signal.SIGTERM, 15),
-        ("quick", None, 3 << 8),
-        ("broken", None, 1 << 8),
-    ],
-)
-def test_an_exit_is_an_event(
-    launcher: LauncherSide, name: str, sig: signal.Signals | None, status: int
-) -> None:
-    pid = launcher.spawn(name)
-    if sig is not None:
-        eventually(
-            lambda: status_of(pid)["Uid"].split()[0] == str(uid_base() + 7), "no end"
-        )
-        assert launcher.call("signal", pid=pid, sig=int(sig)) == {"ok": {}}
-    assert launcher.packet() == {"event": "exited", "pid": pid, "status": status}
-
-
-@pytest.mark.root
-def test_the_launcher_refuses_what_the_daemon_has_no_business_with(
-    launcher: LauncherSide,
-) -> None:
-    for op, args, says in (
-        ("signal", {"pid": os.getpid(), "sig": 15}, "is no end"),
-        ("signal", {"pid": 1, "sig": 15}, "is no end"),
-        ("signal", {"pid": 1, "sig": 19}, "neither SIGTERM nor SIGKILL"),
-        ("netns_delete", {"name": "other"}, "not made by this launcher"),
-        ("netns_create", {"name": "../x"}, "other characters"),
-        ("netns_create", {"name": "Domain-0"}, "host's own"),
-        ("spawn", {"role": "shell", "domid": 1, "name": "x", "netns": None}, "role"),
-        ("spawn", {"role": "frontend", "domid": -1, "name": "x", "netns": None}, "-1"),
-        ("reboot", {}, "knows no 'reboot'"),
-    ):
-        assert says in str(launcher.call(op, **args)["why"]), op
-
-
-@pytest.mark.root
-def test_without_its_daemon_the_launcher_takes_everything_down(
-    launcher: LauncherSide, run_dir: RunDir
-) -> None:
-    name, stubborn = f"{PREFIX}a", f"{PREFIX}stubborn"
-    pids = []
-    for each in (name, stubborn):
-        launcher.call("netns_create", name=each)
-        pids.append(launcher.spawn(each, netns=each))
-    assert [record.name for record in run_dir.records()] == [name, stubborn]
-    launcher.close()
-    assert all(gone(pid) for pid in pids)
-    assert not namespaces.exists(name)
-    assert not namespaces.exists(stubborn)
-    assert list(run_dir.records()) == []
-
-
-@pytest.mark.root
-def test_ends_do_not_survive_a_launcher_that_is_killed(launcher: LauncherSide) -> None:
-    pid = launcher.spawn("sleeper")
-    uid = str(uid_base() + 7)
-    eventually(lambda: status_of(pid)["Uid"].split()[0] == uid, "not its uid")
-    eventually(lambda: Path(f"/proc/{pid}/wchan").read_text() != "0", "not yet asleep")
-    os.kill(launcher.pid, signal.SIGKILL)
-    assert gone(pid)
-
-
-@pytest.fixture
-def daemon(run_dir: RunDir) -> Iterator["RunningDaemon"]:
+def daemon(run_dir: RunDir) -> Iterator[RunningDaemon]:
     running = RunningDaemon(run_dir)
     yield running
     running.end()
-
-
-class RunningDaemon:
-    """A daemon with dummy ends, in the foreground."""
-
-    def __init__(self, run_dir: RunDir) -> None:
-        self.run_dir = run_dir
-        self.start()
-
-    def start(self) -> None:
-        ready, ready_fd = os.pipe()
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `end` closes it
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DAEMON, str(self.run_dir.path), str(ready_fd)],
-            pass_fds=(ready_fd,),
-            cwd=ROOT,
-            stderr=self.log,
-        )
-        os.close(ready_fd)
-        try:
-            assert select.select([ready], [], [], DEADLINE_S)[0], self.logged()
-            assert os.read(ready, 1) == b"\n", self.logged()
-        except AssertionError:
-            self.process.kill()
-            self.process.wait()
-            self.log.close()
-            raise
-        finally:
-            os.close(ready)
-
-    def logged(self) -> str:
-        self.log.seek(0)
-        return self.log.read()
-
-    def client(self) -> SyncClient:
-        return SyncClient(self.run_dir.hypervisor_socket, timeout_s=DEADLINE_S)
-
-    def end_of(self, domid: int) -> dict[str, object]:
-        with self.client() as client:
-            (row,) = [r for r in client.domain_list() if r["domid"] == domid]
-        ends = row["ends"]
-        assert isinstance(ends, list)
-        return dict(ends[0])
-
-    def pid_of(self, domid: int) -> int:
-        return int(str(self.end_of(domid)["pid"]))
-
-    def launcher_pid(self) -> int:
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return int(path.read_text().split()[0])
-
-    def wait(self) -> int:
-        return self.process.wait(DEADLINE_S)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.wait()
-        eventually(lambda: lock_is_free(self.run_dir), "the lock is not free")
-        self.log.close()
-
-
-def lock_is_free(run_dir: RunDir) -> bool:
-    fd = run_dir.try_lock()
-    if fd is None:
-        return False
-    os.close(fd)
-    return True
-
-
-def nothing_left(run_dir: RunDir) -> bool:
-    return (
-        not run_dir.hypervisor_socket.exists()
-        and not run_dir.xenstored_socket.exists()
-        and not list(run_dir.records())
-        and not [n for n in namespaces.list_names() if n.startswith(PREFIX)]
-    )
 
 
 @pytest.mark.root
@@ -384,8 +97,9 @@ def test_a_domain_lives_is_restarted_and_goes(daemon: RunningDaemon) -> None:
 
 @pytest.mark.root
 def test_the_daemon_is_not_root(daemon: RunningDaemon) -> None:
-    status = status_of(daemon.process.pid)
+    status = status_of(daemon.pid)
     assert status["Uid"].split() == [str(daemon_uid())] * 4
+    assert status_of(daemon.process.pid)["Uid"].split() == ["0"] * 4
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
     assert daemon.run_dir.hypervisor_socket.stat().st_mode & 0o777 == 0o666
     assert daemon.run_dir.xenstored_socket.stat().st_mode & 0o777 == 0o600
@@ -409,7 +123,7 @@ def test_a_namespace_of_somebody_elses_is_left_alone(daemon: RunningDaemon) -> N
 @pytest.mark.root
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "shutdown"])
 def test_an_orderly_stop_leaves_nothing(daemon: RunningDaemon, how: str) -> None:
-    pids = [daemon.pid_of(0), daemon.launcher_pid()]
+    pids = [daemon.pid_of(0), daemon.pid]
     with daemon.client() as client:
         for number in (1, 2):
             client.domain_create(f"{PREFIX}d{number}")
@@ -440,19 +154,6 @@ def test_a_second_signal_kills_what_does_not_end(daemon: RunningDaemon) -> None:
 
 
 @pytest.mark.root
-def test_a_killed_daemon_is_cleaned_up_after_by_its_launcher(
-    daemon: RunningDaemon,
-) -> None:
-    with daemon.client() as client:
-        client.domain_create(f"{PREFIX}web")
-    pids = [daemon.pid_of(0), daemon.pid_of(1), daemon.launcher_pid()]
-    daemon.process.kill()
-    daemon.wait()
-    assert all(gone(pid) for pid in pids)
-    assert nothing_left(daemon.run_dir)
-
-
-@pytest.mark.root
 def test_a_killed_launcher_ends_the_daemon_and_the_next_one_cleans_up(
     daemon: RunningDaemon,
 ) -> None:
@@ -460,11 +161,11 @@ def test_a_killed_launcher_ends_the_daemon_and_the_next_one_cleans_up(
     with daemon.client() as client:
         client.domain_create(name)
         eventually(lambda: len(client.ports(DomId(1))) == 2, daemon.logged())
-    pids = [daemon.pid_of(0), daemon.pid_of(1)]
-    os.kill(daemon.launcher_pid(), signal.SIGKILL)
-    assert daemon.wait() == 1
-    assert "the launcher has died" in daemon.logged()
+    pids = [daemon.pid_of(0), daemon.pid_of(1), daemon.pid]
+    daemon.process.kill()
+    daemon.wait()
     assert all(gone(pid) for pid in pids)
+    assert "the launcher has died" in daemon.logged()
     assert namespaces.exists(name)
     daemon.log.close()
     daemon.start()

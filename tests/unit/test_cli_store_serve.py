@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shlex
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,12 +36,15 @@ Serve = Callable[..., "Served"]
 class Served:
     """The process, ready."""
 
-    def __init__(self, arguments: tuple[object, ...], *options: str) -> None:
+    def __init__(
+        self, arguments: tuple[object, ...], options: Sequence[str], fds: Sequence[int]
+    ) -> None:
         self.process = subprocess.Popen(
             [*COMMAND, *options, "xenstore", "serve", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=fds,
         )
         assert self.process.stdout is not None
         self.said = [self.process.stdout.readline()]
@@ -60,8 +64,12 @@ def serve() -> Iterator[Serve]:
     """Starts one with arguments; whatever a test leaves is ended."""
     with ExitStack() as stack:
 
-        def start(*arguments: object, options: tuple[str, ...] = ()) -> Served:
-            served = Served(arguments, *options)
+        def start(
+            *arguments: object,
+            options: Sequence[str] = (),
+            pass_fds: Sequence[int] = (),
+        ) -> Served:
+            served = Served(arguments, options, pass_fds)
             stack.enter_context(served.process)
             stack.callback(served.process.kill)
             return served
@@ -122,21 +130,19 @@ def test_there_is_no_hypervisor_for_other_domains(serve: Serve, tmp_path: Path) 
     assert "live-update refused" in log
 
 
-def test_readiness_is_told_by_a_descriptor(tmp_path: Path) -> None:
+def test_readiness_is_told_by_a_descriptor(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     reader, writer = os.pipe()
-    command = ["xenstore", "serve", "--socket", str(path), "--ready-fd", str(writer)]
-    with subprocess.Popen(
-        [*COMMAND, *command], pass_fds=[writer], stdout=subprocess.DEVNULL
-    ) as process:
+    with open(reader, "rb", buffering=0) as told:
+        served = serve("--socket", path, "--ready-fd", writer, pass_fds=[writer])
         os.close(writer)
-        with open(reader) as file:
-            # It is closed after that, although the process goes on.
-            assert file.read() == "READY=1\n"
+        # It is closed after that, although the process goes on.
+        for expected in (b"READY=1\n", b""):
+            assert select.select([told], [], [], 10)[0]
+            assert told.read(100) == expected
+        assert served.process.poll() is None
         with SyncClient(str(path)) as dom0:
             assert dom0.exists("/tool")
-        process.terminate()
-        assert process.wait(20) == 0
 
 
 def test_json_tells_what_to_export(serve: Serve, tmp_path: Path) -> None:

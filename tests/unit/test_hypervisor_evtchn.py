@@ -8,6 +8,7 @@ from xenvirt.abi.ids import DomId, Port
 from xenvirt.errors import HypercallError
 from xenvirt.hypervisor.evtchn import NR_PORTS, PortState, PortTable
 from xenvirt.hypervisor.interface import EventChannel
+from xenvirt.hypervisor.session import Session
 
 D0, D1, D2, NOBODY = DomId(0), DomId(1), DomId(2), DomId(77)
 
@@ -182,7 +183,7 @@ def test_closing_a_domain_unbinds_its_peers_and_leaks_no_descriptor(
 
 
 def test_ports_close_with_their_owner(table: PortTable) -> None:
-    owner = object()
+    owner = Session()
     table.alloc_unbound(D1, D0, owner=owner)
     kept = table.alloc_unbound(D1, D0)
     table.close_owned(owner)

@@ -11,7 +11,7 @@ from xenvirt.hypervisor.system import System
 
 @pytest.fixture
 def memory() -> Iterator[Memory]:
-    made = Memory(DomId(1))
+    made = Memory.create(DomId(1))
     yield made
     made.close()
 
@@ -19,7 +19,9 @@ def memory() -> Iterator[Memory]:
 def test_the_layout_is_table_ring_data(memory: Memory) -> None:
     assert NR_PAGES == 64 + 1 + 32768
     assert os.fstat(memory.fd).st_size == NR_PAGES * PAGE_SIZE
-    assert memory.store_offset == 64 * PAGE_SIZE
+    memory.map[64 * PAGE_SIZE : 64 * PAGE_SIZE + 4] = b"ring"
+    with memory.store_page() as page:
+        assert (len(page), bytes(page[:4])) == (PAGE_SIZE, b"ring")
     assert len(memory.map) == FIRST_DATA_GFN * PAGE_SIZE
 
 

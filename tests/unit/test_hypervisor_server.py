@@ -50,6 +50,7 @@ class World:
             Operations(self.system, self, self, self),
             Identities(base, uids),
         )
+        self.server.start()
 
     def close(self) -> None:
         self.server.close()
@@ -57,15 +58,15 @@ class World:
         for sock, _, _ in self.xenbus:
             sock.close()
 
-    def has_vif(self, backend_domid: DomId, frontend_domid: DomId) -> bool:
+    async def has_vif(self, backend_domid: DomId, frontend_domid: DomId) -> bool:
         return (backend_domid, frontend_domid) == (D2, D1)
 
-    async def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
+    def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
         self.xenbus.append((sock, domid, privileged))
 
-    async def domain_create(self, name: str) -> Domain:
+    async def domain_create(self, name: str, domain_uuid: str | None) -> Domain:
         await self.may_create.wait()
-        return self.system.create_domain(name, now=1.0)
+        return self.system.create_domain(name, now=1.0, domain_uuid=domain_uuid)
 
     async def domain_destroy(self, domid: DomId) -> None:
         self.system.destroy_domain(domid)
@@ -73,7 +74,7 @@ class World:
     def ends(self, domid: DomId) -> list[dict[str, object]]:
         return [{"role": "frontend", "pid": 1, "restarts": 0}] if domid else []
 
-    def shutdown(self) -> None:
+    def shutdown(self) -> int:
         raise RuntimeError("a bug")
 
     def client(self, domid: DomId | None = None) -> Client:

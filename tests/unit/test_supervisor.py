@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -10,11 +11,15 @@ import uvloop
 from xenvirt.abi.ids import DOM0, DomId
 from xenvirt.errors import HypercallError
 from xenvirt.hypervisor import wire
+from xenvirt.hypervisor.keeper import Kept
+from xenvirt.toolstack.inheritance import RunningEnd
+from xenvirt.toolstack.launcher_client import LauncherClient
 from xenvirt.toolstack.supervisor import End, Policy, Supervisor, describe_exit
 
 WEB = End("frontend", DomId(1), "web", "web")
 BACK = End("backend", DOM0, "Domain-0", None)
 KILLED = int(signal.SIGKILL)
+KEY = "end/frontend/1"
 
 
 def running(policy: Policy, end: End, pid: int, now: float) -> None:
@@ -151,17 +156,36 @@ class ScriptedLauncher:
         self.sock.setblocking(False)
         self.restarted: list[End] = []
         self.gone = asyncio.Event()
+        self.records: dict[str, object] = {}
         self.supervisor = Supervisor(
-            ours,
+            LauncherClient(ours),
             before_restart=self.restarted.append,
             on_launcher_gone=self.gone.set,
         )
 
     async def asked(self) -> dict[str, object]:
+        """The next order; what is only to be kept is kept."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(5):
-            data = await loop.sock_recv(self.sock, wire.MAX_REQUEST)
-        return wire.decode(data, wire.MAX_REQUEST)
+        while True:
+            async with asyncio.timeout(5):
+                data = await loop.sock_recv(self.sock, wire.MAX_REQUEST)
+            order = wire.decode(data, wire.MAX_REQUEST)
+            if not self.keep(order):
+                return order
+
+    def keep(self, order: dict[str, object]) -> bool:
+        if order["op"] == "keep":
+            self.records[str(order["key"])] = order["value"]
+        elif order["op"] == "drop":
+            del self.records[str(order["key"])]
+        return order["op"] in ("keep", "drop")
+
+    def keep_the_rest(self) -> None:
+        """Take what has been sent already, of which nothing is an order."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = self.sock.recv(wire.MAX_REQUEST)
+                assert self.keep(wire.decode(data, wire.MAX_REQUEST))
 
     def say(self, **body: object) -> None:
         wire.send(self.sock, wire.encode(body, wire.MAX_REPLY))
@@ -194,8 +218,10 @@ def test_start_and_restart_go_through_the_launcher() -> None:
         launcher.say(ok={"pid": 9})
         launcher.say(event="exited", pid=9, status=9)
         await start
+        assert launcher.records == {KEY: {"name": "web", "netns": "web", "restarts": 0}}
         assert await launcher.asked() == spawn
         assert launcher.restarted == [WEB]
+        assert launcher.records == {KEY: {"name": "web", "netns": "web", "restarts": 1}}
         launcher.say(ok={"pid": 10})
 
     with_launcher(body)
@@ -209,6 +235,8 @@ def test_an_end_that_cannot_be_started_is_not_wanted() -> None:
         with pytest.raises(HypercallError, match="no processes left"):
             await start
         assert not launcher.supervisor.policy.knows("frontend", DomId(1))
+        launcher.keep_the_rest()
+        assert launcher.records == {}
 
     with_launcher(body)
 
@@ -225,6 +253,8 @@ def test_stopping_an_end_that_is_being_started_stops_it() -> None:
         launcher.say(ok={})
         launcher.say(event="exited", pid=9, status=15)
         await stop
+        launcher.keep_the_rest()
+        assert launcher.records == {}
 
     with_launcher(body)
 
@@ -262,5 +292,43 @@ def test_nobody_waits_for_a_launcher_that_is_gone() -> None:
         assert launcher.gone.is_set()
         with pytest.raises(HypercallError, match="the launcher has ended"):
             await launcher.supervisor.start(WEB)
+
+    with_launcher(body)
+
+
+def kept(end: End, restarts: int) -> dict[str, Kept]:
+    value = {"name": end.name, "netns": end.netns, "restarts": restarts}
+    return {f"end/{end.role}/{end.domid}": Kept(value)}
+
+
+def test_ends_of_an_earlier_daemon_are_taken_over() -> None:
+    async def body(launcher: ScriptedLauncher) -> None:
+        supervisor = launcher.supervisor
+        supervisor.adopt(
+            {**kept(WEB, 3), **kept(BACK, 0)}, [RunningEnd(9, "frontend", WEB.domid)]
+        )
+        assert supervisor.policy.running() == 1
+        await supervisor.begin()
+        # The backend died while there was nobody to notice.
+        assert (await launcher.asked())["role"] == "backend"
+        assert launcher.restarted == [BACK]
+        launcher.say(ok={"pid": 10})
+        launcher.say(event="exited", pid=9, status=9)
+        assert (await launcher.asked())["role"] == "frontend"
+        assert launcher.records[KEY] == {"name": "web", "netns": "web", "restarts": 4}
+
+    with_launcher(body)
+
+
+def test_an_end_that_nobody_wants_is_killed() -> None:
+    async def body(launcher: ScriptedLauncher) -> None:
+        launcher.supervisor.adopt({}, [RunningEnd(9, "frontend", WEB.domid)])
+        begin = asyncio.create_task(launcher.supervisor.begin())
+        assert await launcher.asked() == {"op": "signal", "pid": 9, "sig": 9}
+        launcher.say(ok={})
+        assert not begin.done()
+        launcher.say(event="exited", pid=9, status=9)
+        await begin
+        assert launcher.supervisor.policy.ends() == []
 
     with_launcher(body)

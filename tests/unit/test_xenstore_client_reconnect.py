@@ -2,66 +2,21 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers_xenstore import RunningStore, listening, run, running_store
-from tests.helpers_xenstore_client import Ring, answering, make_home
-from xenvirt.abi.xs_wire import HEADER, RingError, XsWire
+from tests.helpers_xenstore import listening, run, running_store
+from tests.helpers_xenstore_client import Stores, answering, stores
 from xenvirt.errors import LocalError
 from xenvirt.xenstore.client import Client, Transaction
 from xenvirt.xenstore.errors import (
     StoreAgainError,
     StoreConnectionError,
     StoreNotFoundError,
-    StoreProtocolError,
     StoreUncertainError,
 )
-from xenvirt.xenstore.framing import encode
-
-
-class Stores:
-    """A store, and the next one when it has been killed, and a client of either."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self._stalling: list[asyncio.Future[None]] = []
-        self.reconnections = 0
-
-    def start(self) -> RunningStore:
-        self.store = self._stack.enter_context(running_store())
-        return self.store
-
-    def kill(self) -> None:
-        """All connections end; nothing of the nodes is kept."""
-        self.store.server.close()
-
-    async def stall(self, client: Client) -> None:
-        """Keep the store from serving the client: its hypervisor does not answer."""
-        self._stalling.append(asyncio.ensure_future(introduce(client)))
-        await asyncio.sleep(0)
-
-    async def connect(self) -> Client:
-        """dom0's client, which finds the next store."""
-        client = await Client.connect_socket(
-            self.store.socket(), reconnect=self._reconnect
-        )
-        return await self._stack.enter_async_context(client)
-
-    async def _reconnect(self) -> socket.socket:
-        self.reconnections += 1
-        return self.start().socket()
-
-
-@asynccontextmanager
-async def stores() -> AsyncIterator[Stores]:
-    async with AsyncExitStack() as stack:
-        made = Stores(stack)
-        made.start()
-        yield made
 
 
 def on_stores(check: Callable[[Stores], Awaitable[None]]) -> None:
@@ -70,11 +25,6 @@ def on_stores(check: Callable[[Stores], Awaitable[None]]) -> None:
             await check(made)
 
     run(main())
-
-
-async def introduce(client: Client) -> None:
-    with pytest.raises(StoreUncertainError):
-        await client.request(XsWire.INTRODUCE, b"2\0001\0001\0")
 
 
 def test_without_a_way_to_reconnect_a_loss_is_an_error() -> None:
@@ -380,144 +330,5 @@ def test_a_path_is_not_tried_for_ever(tmp_path: Path) -> None:
             client = await Client.connect_unix(str(path), reconnect_s=0.05)
         with pytest.raises(StoreConnectionError, match="refused"):
             await client.ls("/")
-
-    run(main())
-
-
-@asynccontextmanager
-async def on_ring() -> AsyncIterator[tuple[Stores, Ring, Client]]:
-    """domain 1's client on a ring that any store can serve."""
-    async with AsyncExitStack() as stack:
-        made = Stores(stack)
-        made.start()
-        ring = Ring(stack)
-        ring.serve(made.store)
-
-        async def same_channel() -> object:
-            return ring.client_end
-
-        client = await ring.client(reconnect=same_channel)  # type: ignore[arg-type]
-        await stack.enter_async_context(client)
-        yield made, ring, client
-
-
-async def home(made: Stores) -> None:
-    async with await Client.connect_socket(made.store.socket()) as dom0:
-        await make_home(dom0)
-
-
-def test_a_ring_is_taken_up_by_the_next_store() -> None:
-    async def main() -> None:
-        async with on_ring() as (made, ring, client):
-            await home(made)
-            async with client.watch("a") as watch:
-                assert await anext(watch) == "a"
-                made.kill()
-                reading = asyncio.ensure_future(client.domain_path(1))
-                await asyncio.sleep(0)
-                made.start()
-                await home(made)
-                client.reconnect()
-                ring.serve(made.store)
-                assert await reading == "/local/domain/1"
-                assert await anext(watch) == "a"
-                await client.write("a", "v")
-                assert await anext(watch) == "a"
-
-    run(main())
-
-
-def test_a_ring_that_the_store_gave_up_begins_anew() -> None:
-    async def main() -> None:
-        async with on_ring() as (_, ring, client):
-            assert await client.domain_path(1) == "/local/domain/1"
-            # Half a message of nonsense: the store gives the ring up.
-            assert ring.page.write(HEADER.pack(XsWire.READ, 1, 0, 5000)) == 16
-            ring.client_end.notify()
-            assert await client.domain_path(2) == "/local/domain/2"
-            assert ring.page.error == RingError.NONE
-
-    run(main())
-
-
-def test_half_a_message_in_the_ring_is_forgotten() -> None:
-    async def main() -> None:
-        async with on_ring() as (_, ring, client):
-            assert await client.domain_path(1) == "/local/domain/1"
-            ring.page.write(encode(XsWire.READ, 1, 0, b"/\0")[:10])
-            ring.client_end.notify()
-            client.reconnect()
-            assert await client.domain_path(2) == "/local/domain/2"
-
-    run(main())
-
-
-def test_a_ring_without_reconnection_cannot_be_had_again() -> None:
-    async def main() -> None:
-        async with on_ring() as (made, ring, client):
-            assert await client.domain_path(1) == "/local/domain/1"
-            made.kill()
-            ring.page.server_features = 0
-            client.reconnect()
-            with pytest.raises(StoreConnectionError, match="no ring reconnection"):
-                await client.domain_path(1)
-
-    run(main())
-
-
-class Impostor:
-    """A server that sends what it is told to, whatever it is asked."""
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = socket.socketpair()
-
-    async def check(self, answer: bytes) -> None:
-        client = await Client.connect_socket(self.theirs)
-        self.ours.sendall(answer)
-        with self.ours, pytest.raises(StoreProtocolError):
-            await client.read("/")
-        client.close()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        HEADER.pack(XsWire.READ, 1, 0, 4097),
-        encode(XsWire.WRITE, 1, 0, b"OK\0"),
-        encode(XsWire.WATCH_EVENT, 0, 0, b"/a"),
-        encode(XsWire.WATCH_EVENT, 0, 0, b"/a\0t\0more\0"),
-    ],
-)
-def test_a_store_that_breaks_the_protocol_is_not_believed(answer: bytes) -> None:
-    async def main() -> None:
-        await Impostor().check(answer)
-
-    run(main())
-
-
-@pytest.mark.parametrize(
-    ("request_", "answer"),
-    [
-        (lambda client: client.get_perms("/"), b"x0\0"),
-        (lambda client: client.get_perms("/"), b""),
-        (lambda client: client.get_quota("nodes"), b"many\0"),
-    ],
-)
-def test_a_reply_that_cannot_be_read_is_an_error_of_its_request(
-    request_: Callable[[Client], Awaitable[object]], answer: bytes
-) -> None:
-    async def main() -> None:
-        impostor = Impostor()
-        async with await Client.connect_socket(impostor.theirs) as client:
-            asked = asyncio.ensure_future(request_(client))
-            await asyncio.sleep(0)
-            loop = asyncio.get_running_loop()
-            impostor.ours.setblocking(False)
-            request = await loop.sock_recv(impostor.ours, 100)
-            type_, req_id, _, _ = HEADER.unpack_from(request)
-            impostor.ours.sendall(encode(type_, req_id, 0, answer))
-            with pytest.raises(StoreProtocolError):
-                await asked
-            impostor.ours.close()
 
     run(main())

@@ -176,9 +176,13 @@ def test_requests_that_came_while_one_waits_need_no_further_event(
     assert ring.page.word(REQ_PROD) - ring.page.word(REQ_CONS) == len(ASK_PATH)
     store.server.answer(upcall.conn_id)
     expected = encode(XsWire.INTRODUCE, 1, 0, b"OK\0") + PATH * 2
-    received = b""
-    while len(received) < len(expected):
-        received += ring.page.read(1024)
+    received = bytearray()
+
+    def has_all() -> bool:
+        received.extend(ring.page.read(1024))
+        return len(received) >= len(expected)
+
+    until(has_all)
     assert received == expected
 
 

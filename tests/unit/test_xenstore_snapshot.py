@@ -109,7 +109,8 @@ def test_what_is_refused_is_not_half_restored(
 
 
 def test_a_large_and_a_deep_tree_survive(dom0: SyncClient) -> None:
-    wide = [SavedNode(f"d{n:04}", ("n0",), b"v" * n) for n in range(500)]
+    wide = [SavedNode("wide", ("n0",), b"")]
+    wide += [SavedNode(f"wide/{n:040}", ("n0",), b"v" * n) for n in range(500)]
     deep = [SavedNode("/".join(["d"] * n), ("n0", "r1"), b"") for n in range(1, 1200)]
     root = SavedNode(".", ("n0",), b"")
     saved = Snapshot("/big", [root, *deep, *wide])

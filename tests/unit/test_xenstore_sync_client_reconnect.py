@@ -173,9 +173,11 @@ def test_nobody_in_time_is_an_error(stores: Stores) -> None:
 def test_a_store_that_does_not_answer_in_time_is_an_error(stores: Stores) -> None:
     with SyncClient(str(stores.path), reconnect_s=0.05) as client:
         stores.kill()
-        with listening(str(stores.path)):
-            with pytest.raises(StoreConnectionError, match="does not answer"):
-                client.read("/")
+        with (
+            listening(str(stores.path)),
+            pytest.raises(StoreConnectionError, match="does not answer"),
+        ):
+            client.read("/")
         stores.path.unlink()
         stores.start()
 

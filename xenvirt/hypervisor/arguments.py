@@ -4,14 +4,18 @@ Each check returns the value or raises EINVAL in words that name argument, value
 bound.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
+from uuid import UUID
 
 from xenvirt.abi.ids import DOMID_FIRST_RESERVED
 from xenvirt.errors import HypercallError
 from xenvirt.hypervisor.evtchn import NR_PORTS
 from xenvirt.hypervisor.published import MAX_QUEUES
 from xenvirt.hypervisor.wire import JSON_TYPE
+
+_SESSION: Final = re.compile("[0-9a-f]{32}")
 
 Check = Callable[[str, object], object]
 
@@ -43,6 +47,41 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def mapping(name: str, value: object) -> dict[str, object]:
+    """Check for an object."""
+    if not isinstance(value, dict):
+        raise HypercallError(
+            "EINVAL", f"{name} is {JSON_TYPE[type(value)]}, not an object"
+        )
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Check for a truth value."""
+    if not isinstance(value, bool):
+        raise HypercallError(
+            "EINVAL", f"{name} is {JSON_TYPE[type(value)]}, not a truth value"
+        )
+    return value
+
+
+def domain_uuid(name: str, value: object) -> str | None:
+    """Check for a UUID as text, or null."""
+    if value is None:
+        return None
+    try:
+        return str(UUID(text(name, value)))
+    except ValueError:
+        raise HypercallError("EINVAL", f"{name} {value!r} is no UUID") from None
+
+
+def session(name: str, value: object) -> str:
+    """Check for the name of a session, which nobody could guess."""
+    if not _SESSION.fullmatch(text(name, value)):
+        raise HypercallError("EINVAL", f"{name} is not 32 hexadecimal digits")
+    return str(value)
+
+
 def side(name: str, value: object) -> str:
     """Check for `front` or `back`."""
     if value not in ("front", "back"):
@@ -55,6 +94,7 @@ port: Final = number(1, NR_PORTS - 1)
 devid: Final = number(0, MAX_DEVID)
 queue: Final = number(0, MAX_QUEUES - 1)
 index: Final = number(0, 2**31 - 1)
+serial: Final = number(0, 2**53)
 
 
 def parse(

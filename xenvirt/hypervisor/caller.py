@@ -8,6 +8,7 @@ from typing import Final
 
 from xenvirt.abi.ids import DOM0, DOMID_FIRST_RESERVED, DomId
 from xenvirt.errors import HypercallError, UsageError
+from xenvirt.hypervisor.session import Session
 
 UID_BASE_VARIABLE: Final = "XENVIRT_UID_BASE"
 DEFAULT_UID_BASE: Final = 0x58560000
@@ -45,12 +46,18 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a request is; `owner` is what its ports and pages go with."""
+    """On whose behalf a request is; `owner` is what its ports and pages go with.
+
+    `serial` is the session's own number of the call, if it has one. `again` says that
+    it may have been carried out before, by a daemon that was killed.
+    """
 
     domid: DomId
     privileged: bool
     pid: int
-    owner: object
+    owner: Session
+    serial: int | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,12 +49,19 @@ def check_name(name: str) -> None:
 
 
 class DomainTable:
-    """Domain 0 is always in it."""
+    """Domain 0 is always in it.
 
-    def __init__(self, *, now: float) -> None:
+    `last` is the domid that was given out last: the search for a free one goes on
+    there.
+    """
+
+    def __init__(self, *, now: float, last: DomId = DOM0) -> None:
         dom0 = Domain(DOM0, DOM0_NAME, str(uuid.UUID(int=0)), now)
         self._domains: dict[DomId, Domain] = {DOM0: dom0}
-        self._last = DOM0
+        self.last = last
+
+    def __len__(self) -> int:
+        return len(self._domains)
 
     def __iter__(self) -> Iterator[Domain]:
         return iter(sorted(self._domains.values(), key=lambda d: d.domid))
@@ -69,21 +76,31 @@ class DomainTable:
         except KeyError:
             raise HypercallError("ESRCH", f"there is no domain {domid}") from None
 
-    def create(self, name: str, *, now: float) -> Domain:
-        """Enter a new domain under the next free domid.
+    def named(self, name: str) -> Domain | None:
+        """Return the domain of that name, None if there is none."""
+        return next((d for d in self._domains.values() if d.name == name), None)
+
+    def create(
+        self, name: str, *, now: float, domain_uuid: str | None = None
+    ) -> Domain:
+        """Enter a new domain under the next free domid; its uuid is chosen if None.
 
         EINVAL for a bad name, EEXIST for a taken one, ENOSPC with no domid left.
         """
         check_name(name)
-        for domain in self._domains.values():
-            if domain.name == name:
-                raise HypercallError(
-                    "EEXIST", f"domain {domain.domid} has the name {name} already"
-                )
-        self._last = self._next_domid()
-        domain = Domain(self._last, name, str(uuid.uuid4()), now)
-        self._domains[domain.domid] = domain
+        taken = self.named(name)
+        if taken is not None:
+            raise HypercallError(
+                "EEXIST", f"domain {taken.domid} has the name {name} already"
+            )
+        self.last = self._next_domid()
+        domain = Domain(self.last, name, domain_uuid or str(uuid.uuid4()), now)
+        self.add(domain)
         return domain
+
+    def add(self, domain: Domain) -> None:
+        """Enter a domain that was known before."""
+        self._domains[domain.domid] = domain
 
     def remove(self, domid: DomId) -> None:
         """Forget a domain; ESRCH if there is none, EINVAL for domain 0."""
@@ -97,7 +114,7 @@ class DomainTable:
         # still holds on to the old domain does not meet a new one under it.
         for step in range(1, DOMID_FIRST_RESERVED):
             span = DOMID_FIRST_RESERVED - 1
-            domid = DomId(1 + (self._last - 1 + step) % span)
+            domid = DomId(1 + (self.last - 1 + step) % span)
             if domid not in self._domains:
                 return domid
         raise HypercallError(

@@ -6,6 +6,7 @@ restart finds the descriptors that it knows.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -13,6 +14,8 @@ from typing import Final
 from xenvirt.abi.ids import DomId, Port
 from xenvirt.errors import HypercallError
 from xenvirt.hypervisor.interface import set_pending
+from xenvirt.hypervisor.keeper import Keeper, Kept, OwnKeeper, Value
+from xenvirt.hypervisor.session import Session, owner_name
 
 NR_PORTS: Final = 4096
 """The two-level ABI's; port 0 counts as one and is never valid."""
@@ -26,33 +29,91 @@ class PortState(IntEnum):
     INTERDOMAIN = 2
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
+class _Channel:
+    """Two eventfds, and who is at either end; the end `i` reads `fds[i]`.
+
+    At least one end is open. `domids` says also for whom the other one waits.
+    """
+
+    key: str
+    fds: tuple[int, int]
+    domids: tuple[DomId, DomId]
+    ends: "list[PortEntry | None]"
+
+    def value(self) -> Value:
+        return {
+            "ends": [
+                [domid, *(end.names() if end is not None else (None, None, None))]
+                for domid, end in zip(self.domids, self.ends, strict=True)
+            ]
+        }
+
+
+@dataclass(eq=False, slots=True)
 class PortEntry:
     """One open port; the table owns both descriptors.
 
-    `owner` is the connection that it closes with, None if it lives as long as the
-    domain. `remote_port` is None while unbound.
+    `owner` is the session that it closes with, None if it lives as long as the
+    domain; `serial` is the session's own number of the call that opened it.
     """
 
-    domid: DomId
+    channel: _Channel
+    side: int
     port: Port
-    remote_domid: DomId
-    remote_port: Port | None
-    pending_fd: int
-    notify_fd: int
-    owner: object | None
+    owner: Session | None
+    serial: int | None = None
+
+    @property
+    def domid(self) -> DomId:
+        """Whose port it is."""
+        return self.channel.domids[self.side]
+
+    @property
+    def remote_domid(self) -> DomId:
+        """Who is, or may come, to the other end."""
+        return self.channel.domids[1 - self.side]
+
+    @property
+    def remote_port(self) -> Port | None:
+        """The other end, None while unbound."""
+        other = self.channel.ends[1 - self.side]
+        return None if other is None else other.port
+
+    @property
+    def pending_fd(self) -> int:
+        """Readable when the other end has notified."""
+        return self.channel.fds[self.side]
+
+    @property
+    def notify_fd(self) -> int:
+        """What notifies the other end."""
+        return self.channel.fds[1 - self.side]
 
     @property
     def state(self) -> PortState:
         """UNBOUND or INTERDOMAIN: closed ports are not kept."""
         return PortState.UNBOUND if self.remote_port is None else PortState.INTERDOMAIN
 
+    def names(self) -> tuple[Port, str | None, int | None]:
+        """Return what its channel's record says of this end."""
+        return self.port, owner_name(self.owner), self.serial
+
 
 class PortTable:
-    """Every domain's ports."""
+    """Every domain's ports; each channel has a record with the keeper."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeper: Keeper | None = None) -> None:
+        self._keeper = keeper if keeper is not None else OwnKeeper()
         self._domains: dict[DomId, dict[Port, PortEntry]] = {}
+        self._last_channel = 0
+
+    @property
+    def nr_channels(self) -> int:
+        """How many channels there are, of one end or two."""
+        return len(
+            {id(e.channel) for ports in self._domains.values() for e in ports.values()}
+        )
 
     def add_domain(self, domid: DomId) -> None:
         """Give a new domain an empty table."""
@@ -65,7 +126,12 @@ class PortTable:
         self._domains.pop(domid, None)
 
     def alloc_unbound(
-        self, domid: DomId, remote_domid: DomId, *, owner: object | None = None
+        self,
+        domid: DomId,
+        remote_domid: DomId,
+        *,
+        owner: Session | None = None,
+        serial: int | None = None,
     ) -> PortEntry:
         """Open the lowest free port of `domid` for `remote_domid` to bind.
 
@@ -79,8 +145,15 @@ class PortTable:
         except HypercallError:
             os.close(pending_fd)
             raise
-        entry = PortEntry(domid, port, remote_domid, None, pending_fd, notify_fd, owner)
-        self._domains[domid][port] = entry
+        self._last_channel += 1
+        channel = _Channel(
+            f"channel/{self._last_channel}",
+            (pending_fd, notify_fd),
+            (domid, remote_domid),
+            [None, None],
+        )
+        entry = self._open(channel, 0, port, owner, serial)
+        self._keeper.put(channel.key, channel.value(), channel.fds)
         return entry
 
     def bind_interdomain(
@@ -89,7 +162,8 @@ class PortTable:
         remote_domid: DomId,
         remote_port: Port,
         *,
-        owner: object | None = None,
+        owner: Session | None = None,
+        serial: int | None = None,
     ) -> PortEntry:
         """Open a port of `domid` connected to an unbound one, and make it pending.
 
@@ -109,16 +183,22 @@ class PortTable:
                 f"port {remote_port} of domain {remote_domid} waits for domain "
                 f"{remote.remote_domid}, not for domain {domid}",
             )
+        channel = remote.channel
         port = self._free_port(domid)
-        entry = PortEntry(
-            domid, port, remote_domid, remote_port,
-            remote.notify_fd, remote.pending_fd, owner,
-        )  # fmt: skip
-        self._domains[domid][port] = entry
-        remote.remote_port = port
+        entry = self._open(channel, 1 - remote.side, port, owner, serial)
+        self._keeper.put(channel.key, channel.value())
         # What was sent while nobody was bound was lost, so the binder looks at once.
         set_pending(entry.pending_fd)
         return entry
+
+    def opened(
+        self, domid: DomId, owner: Session, serial: int | None
+    ) -> PortEntry | None:
+        """Return the port that `owner` opened by that call, None if it has not."""
+        for entry in self._ports(domid).values():
+            if entry.owner is owner and serial is not None and entry.serial == serial:
+                return entry
+        return None
 
     def close(self, domid: DomId, port: Port) -> None:
         """Close a port; its peer is unbound again, for the same domain to bind.
@@ -127,18 +207,47 @@ class PortTable:
         """
         entry = self.get(domid, port)
         del self._domains[domid][port]
+        channel = entry.channel
+        channel.ends[entry.side] = None
         if entry.remote_port is None:
-            os.close(entry.pending_fd)
-            os.close(entry.notify_fd)
+            self._keeper.drop(channel.key)
+            for fd in channel.fds:
+                os.close(fd)
         else:
-            self._domains[entry.remote_domid][entry.remote_port].remote_port = None
+            self._keeper.put(channel.key, channel.value())
 
-    def close_owned(self, owner: object) -> None:
+    def close_owned(self, owner: Session) -> None:
         """Close every port that was opened for `owner`."""
-        for domid, ports in self._domains.items():
-            for entry in list(ports.values()):
-                if entry.owner is owner:
-                    self.close(domid, entry.port)
+        for entry in self._owned(owner):
+            self.close(entry.domid, entry.port)
+
+    def name_owner(self, owner: Session) -> None:
+        """Have the records of what `owner` opened say its name, which is new."""
+        for entry in self._owned(owner):
+            self._keeper.put(entry.channel.key, entry.channel.value())
+
+    def restore(
+        self, key: str, kept: Kept, owners: Mapping[str | None, Session | None]
+    ) -> None:
+        """Take up the record of a channel, and its descriptors.
+
+        Closed are ends of a domain that is not in the table, and those whose owner
+        is not among `owners`, by name.
+        """
+        self._last_channel = max(self._last_channel, int(key.rpartition("/")[2]))
+        rows = kept.value["ends"]
+        assert isinstance(rows, list)
+        first, second = kept.fds
+        channel = _Channel(key, (first, second), (rows[0][0], rows[1][0]), [None, None])
+        for side, (domid, port, owner, serial) in enumerate(rows):
+            if port is not None and domid in self._domains and owner in owners:
+                self._open(channel, side, port, owners[owner], serial)
+        if channel.ends == [None, None]:
+            self._keeper.drop(key)
+            for fd in channel.fds:
+                os.close(fd)
+        elif channel.value() != kept.value:
+            self._keeper.put(key, channel.value())
 
     def get(self, domid: DomId, port: Port) -> PortEntry:
         """Return an open port; ESRCH or EINVAL if there is none."""
@@ -155,6 +264,27 @@ class PortTable:
     def status(self, domid: DomId) -> list[PortEntry]:
         """Return the open ports of a domain in order; ESRCH if unknown."""
         return [entry for _, entry in sorted(self._ports(domid).items())]
+
+    def _open(
+        self,
+        channel: _Channel,
+        side: int,
+        port: Port,
+        owner: Session | None,
+        serial: int | None,
+    ) -> PortEntry:
+        entry = PortEntry(channel, side, port, owner, serial)
+        channel.ends[side] = entry
+        self._domains[entry.domid][port] = entry
+        return entry
+
+    def _owned(self, owner: Session) -> list[PortEntry]:
+        return [
+            entry
+            for ports in self._domains.values()
+            for entry in ports.values()
+            if entry.owner is owner
+        ]
 
     def _ports(self, domid: DomId) -> dict[Port, PortEntry]:
         try:

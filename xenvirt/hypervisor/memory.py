@@ -11,7 +11,7 @@ import fcntl
 import mmap
 import os
 from struct import Struct
-from typing import Final
+from typing import Final, Self
 
 from xenvirt.abi.gnttab import GRANT_ENTRIES_PER_PAGE, GRANT_ENTRY_SIZE, GrantFlags
 from xenvirt.abi.ids import (
@@ -42,25 +42,34 @@ _GRANT_ENTRY: Final = Struct("<HHI")
 class Memory:
     """The memory of one domain; owns `fd` until `close`."""
 
-    def __init__(self, domid: DomId) -> None:
-        self.fd = os.memfd_create(
-            f"xenvirt-{domid}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        )
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
         try:
-            os.ftruncate(self.fd, NR_PAGES * PAGE_SIZE)
-            # Without F_SEAL_SHRINK a peer could take pages away under a reader,
-            # which the kernel answers with SIGBUS to the reader.
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS)
             self.map = mmap.mmap(self.fd, FIRST_DATA_GFN * PAGE_SIZE)
         except BaseException:
             os.close(self.fd)
             raise
-        self._grant_store_page()
 
-    @property
-    def store_offset(self) -> int:
-        """Where the XenStore ring begins in `map`, in bytes."""
-        return STORE_GFN * PAGE_SIZE
+    @classmethod
+    def create(cls, domid: DomId) -> Self:
+        """Return new memory, with the store's ring granted to domain 0; OSError."""
+        fd = os.memfd_create(f"xenvirt-{domid}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, NR_PAGES * PAGE_SIZE)
+            # Without F_SEAL_SHRINK a peer could take pages away under a reader,
+            # which the kernel answers with SIGBUS to the reader.
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        except BaseException:
+            os.close(fd)
+            raise
+        memory = cls(fd)
+        memory._grant_store_page()
+        return memory
+
+    def store_page(self) -> memoryview:
+        """Return the XenStore ring; release it before `close`."""
+        offset = STORE_GFN * PAGE_SIZE
+        return memoryview(self.map)[offset : offset + PAGE_SIZE]
 
     def release(self, backend_domid: DomId) -> int:
         """Clear the in-use bits that a dead backend left; return how many entries."""

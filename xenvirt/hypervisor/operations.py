@@ -4,7 +4,6 @@ The rules of access are here. What a hypercall asks of the rest of the daemon go
 through the three seams at the top.
 """
 
-import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from xenvirt.abi.ids import DOM0, DevId, DomId, Port
 from xenvirt.errors import HypercallError
 from xenvirt.hypervisor import arguments
+from xenvirt.hypervisor.interface import set_pending
 from xenvirt.hypervisor.memory import NR_GRANT_FRAMES, NR_PAGES, STORE_GFN
 from xenvirt.hypervisor.published import Key, check_page
 
@@ -31,22 +31,25 @@ LIST_LEN: Final = 128
 class VifRegistry(Protocol):
     """Who has a vif with whom, as only domain 0 can have written it."""
 
-    def has_vif(self, backend_domid: DomId, frontend_domid: DomId) -> bool:
+    async def has_vif(self, backend_domid: DomId, frontend_domid: DomId) -> bool:
         """Return whether that backend domain serves a vif of that frontend domain."""
 
 
 class XenbusPort(Protocol):
     """Where the sockets that speak xs_wire are served."""
 
-    async def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
+    def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
         """Serve a connection of `domid`; owns `sock` unless it raises."""
 
 
 class Control(Protocol):
     """What only the daemon as a whole can do."""
 
-    async def domain_create(self, name: str) -> "Domain":
-        """Make a domain and start its frontend; leaves nothing when it raises."""
+    async def domain_create(self, name: str, domain_uuid: str | None) -> "Domain":
+        """Make a domain and start its frontend; leaves nothing when it raises.
+
+        A domain of that name and uuid, which the caller chose, was made before.
+        """
 
     async def domain_destroy(self, domid: DomId) -> None:
         """Stop a domain's ends and take it down."""
@@ -54,8 +57,8 @@ class Control(Protocol):
     def ends(self, domid: DomId) -> list[dict[str, object]]:
         """Return role, pid and restarts of each end of a domain."""
 
-    def shutdown(self) -> None:
-        """Begin to take everything down; returns at once."""
+    def shutdown(self) -> int:
+        """Begin to take everything down; return at once whose end is the end of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Reply:
 
     body: dict[str, object] = field(default_factory=dict)
     fds: tuple[int, ...] = ()
-    given: tuple[socket.socket, ...] = ()
+    given: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,10 @@ class Operations:
                 takes_fd=True,
             ),
             "domain_create": _Op(
-                self._domain_create, {"name": arguments.text}, privileged=True
+                self._domain_create,
+                {"name": arguments.text, "uuid": arguments.domain_uuid},
+                defaults={"uuid": None},
+                privileged=True,
             ),
             "domain_destroy": _Op(
                 self._domain_destroy, {"domid": arguments.domid}, privileged=True
@@ -171,58 +177,78 @@ class Operations:
         memory = self._system.memory(domain.domid)
         return Reply(body, (memory.fd, store.pending_fd, store.notify_fd))
 
-    def _memory(self, caller: "Caller", *, domid: DomId) -> Reply:
-        memory = self._system.memory(domid)
+    async def _memory(self, caller: "Caller", *, domid: DomId) -> Reply:
+        self._system.memory(domid)
         own = domid == caller.domid
-        if not (own or caller.privileged or self._vifs.has_vif(caller.domid, domid)):
+        if not (
+            own or caller.privileged or await self._vifs.has_vif(caller.domid, domid)
+        ):
             raise HypercallError(
                 "EACCES", f"domain {caller.domid} has no vif with domain {domid}"
             )
+        # Now, and not what was there before somebody was asked.
+        memory = self._system.memory(domid)
         if not own:
             self._system.note_mapping(caller.owner, caller.domid, domid)
         return Reply(_memory_body(), (memory.fd,))
 
     def _alloc_unbound(self, caller: "Caller", *, remote_domid: DomId) -> Reply:
-        return _port_reply(
-            self._system.ports.alloc_unbound(
-                caller.domid, remote_domid, owner=caller.owner
+        entry = self._opened_before(caller)
+        if entry is None:
+            entry = self._system.ports.alloc_unbound(
+                caller.domid, remote_domid, owner=caller.owner, serial=caller.serial
             )
-        )
+        return _port_reply(entry)
 
     def _bind_interdomain(
         self, caller: "Caller", *, remote_domid: DomId, remote_port: Port
     ) -> Reply:
-        return _port_reply(
-            self._system.ports.bind_interdomain(
-                caller.domid, remote_domid, remote_port, owner=caller.owner
-            )
-        )
+        entry = self._opened_before(caller)
+        if entry is None:
+            entry = self._system.ports.bind_interdomain(
+                caller.domid, remote_domid, remote_port,
+                owner=caller.owner, serial=caller.serial,
+            )  # fmt: skip
+        else:
+            set_pending(entry.pending_fd)
+        return _port_reply(entry)
+
+    def _opened_before(self, caller: "Caller") -> "PortEntry | None":
+        if not caller.again:
+            return None
+        return self._system.ports.opened(caller.domid, caller.owner, caller.serial)
 
     def _close_port(self, caller: "Caller", *, port: Port) -> Reply:
-        self._system.close_port(caller.domid, port)
+        try:
+            self._system.close_port(caller.domid, port)
+        except HypercallError as error:
+            if not (caller.again and error.errno_name == "EINVAL"):
+                raise
         return Reply()
 
-    async def _open_xenbus(self, caller: "Caller") -> Reply:
+    def _open_xenbus(self, caller: "Caller") -> Reply:
         self._system.domains.get(caller.domid)
         ours, theirs = socket.socketpair()
         try:
             # As on Xen, where /dev/xen/xenbus of domain 0 is privileged.
-            await self._xenbus.attach(ours, caller.domid, caller.domid == DOM0)
+            self._xenbus.attach(ours, caller.domid, caller.domid == DOM0)
         except BaseException:
             ours.close()
             theirs.close()
             raise
-        return Reply(given=(theirs,))
+        return Reply(given=(theirs.detach(),))
 
-    def _publish(
+    async def _publish(
         self, caller: "Caller", *, domid: DomId, devid: DevId, side: "Side",
         queue: int, packet: "Packet",
     ) -> Reply:  # fmt: skip
+        (fd,) = packet.fds
+        check_page(fd)
         self._system.domains.get(domid)
         mine = (
             domid == caller.domid
             if side == "front"
-            else self._vifs.has_vif(caller.domid, domid)
+            else await self._vifs.has_vif(caller.domid, domid)
         )
         if not (mine or caller.privileged):
             raise HypercallError(
@@ -230,25 +256,30 @@ class Operations:
                 f"domain {caller.domid} is not the {side}end of a vif "
                 f"of domain {domid}",
             )
-        (fd,) = packet.fds
-        check_page(fd)
+        # Again: it may have gone while somebody was asked.
+        self._system.domains.get(domid)
         self._system.published.add(
             Key(domid, devid, side, queue), fd, pid=caller.pid, owner=caller.owner
         )
         packet.fds.clear()
         return Reply()
 
-    async def _domain_create(self, caller: "Caller", *, name: str) -> Reply:
+    async def _domain_create(
+        self, caller: "Caller", *, name: str, uuid: str | None
+    ) -> Reply:
         del caller
-        domain = await self._control.domain_create(name)
+        domain = await self._control.domain_create(name, uuid)
         store = self._system.store_port(domain.domid)
         return Reply(
             {"domid": domain.domid, "store_gfn": STORE_GFN, "store_port": store.port}
         )
 
     async def _domain_destroy(self, caller: "Caller", *, domid: DomId) -> Reply:
-        del caller
-        await self._control.domain_destroy(domid)
+        try:
+            await self._control.domain_destroy(domid)
+        except HypercallError as error:
+            if not (caller.again and error.errno_name == "ESRCH"):
+                raise
         return Reply()
 
     def _domain_list(self, caller: "Caller", *, first: int) -> Reply:
@@ -304,8 +335,7 @@ class Operations:
 
     def _shutdown(self, caller: "Caller") -> Reply:
         del caller
-        self._control.shutdown()
-        return Reply({"pid": os.getpid()})
+        return Reply({"pid": self._control.shutdown()})
 
 
 def _memory_body() -> dict[str, object]:

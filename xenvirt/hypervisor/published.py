@@ -6,11 +6,13 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from xenvirt.abi.ids import DevId, DomId
 from xenvirt.errors import HypercallError
+from xenvirt.hypervisor.keeper import Keeper, Kept, OwnKeeper
+from xenvirt.hypervisor.session import Session, owner_name
 from xenvirt.hypervisor.wire import MAX_FDS
 
 if TYPE_CHECKING:
-    from xenvirt.abi.ids import DevId, DomId
     from xenvirt.hypervisor.interface import Side
 
 MAX_QUEUES: Final = MAX_FDS // 2
@@ -24,10 +26,15 @@ MAX_PAGES_PER_OWNER: Final = 4096
 class Key:
     """Whose page: `domid` is the frontend's."""
 
-    domid: "DomId"
-    devid: "DevId"
+    domid: DomId
+    devid: DevId
     side: "Side"
     queue: int
+
+    @property
+    def record(self) -> str:
+        """The key of the page's record."""
+        return f"page/{self.domid}/{self.devid}/{self.side}/{self.queue}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Page:
     key: Key
     fd: int
     pid: int
-    owner: object
+    owner: Session
 
 
 def check_page(fd: int) -> None:
@@ -60,12 +67,16 @@ def check_page(fd: int) -> None:
 
 
 class PublishedPages:
-    """What is published now; a page goes with the connection that showed it."""
+    """What is published now; a page goes with the session that showed it.
 
-    def __init__(self) -> None:
+    Each has a record with the keeper.
+    """
+
+    def __init__(self, keeper: Keeper | None = None) -> None:
+        self._keeper = keeper if keeper is not None else OwnKeeper()
         self._pages: dict[Key, Page] = {}
 
-    def add(self, key: Key, fd: int, *, pid: int, owner: object) -> None:
+    def add(self, key: Key, fd: int, *, pid: int, owner: Session) -> None:
         """Take over `fd` in place of an earlier page; ENOSPC if an owner has too many.
 
         When it raises, `fd` is still the caller's.
@@ -77,8 +88,9 @@ class PublishedPages:
             )
         self._drop(key)
         self._pages[key] = Page(key, fd, pid, owner)
+        self._put(self._pages[key])
 
-    def of_vif(self, domid: "DomId", devid: "DevId") -> list[Page]:
+    def of_vif(self, domid: DomId, devid: DevId) -> list[Page]:
         """Return a vif's pages in order of side and queue; they stay the table's."""
         return sorted(
             (
@@ -89,19 +101,46 @@ class PublishedPages:
             key=lambda page: (page.key.side, page.key.queue),
         )
 
-    def drop_owner(self, owner: object) -> None:
+    def drop_owner(self, owner: Session) -> None:
         """Forget every page that `owner` showed."""
-        for page in list(self._pages.values()):
-            if page.owner is owner:
-                self._drop(page.key)
+        for page in self._owned(owner):
+            self._drop(page.key)
 
-    def drop_domain(self, domid: "DomId") -> None:
+    def name_owner(self, owner: Session) -> None:
+        """Have the records of what `owner` showed say its name, which is new."""
+        for page in self._owned(owner):
+            self._put(page)
+
+    def restore(self, name: str, kept: Kept, owner: Session) -> None:
+        """Take up the record of a page, and its descriptor."""
+        _, domid, devid, side, queue = name.split("/")
+        key = Key(
+            DomId(int(domid)),
+            DevId(int(devid)),
+            "front" if side == "front" else "back",
+            int(queue),
+        )
+        (fd,) = kept.fds
+        self._pages[key] = Page(key, fd, int(str(kept.value["pid"])), owner)
+
+    def drop_domain(self, domid: DomId) -> None:
         """Forget every page of a frontend domain's vifs."""
         for key in list(self._pages):
             if key.domid == domid:
                 self._drop(key)
 
+    def _owned(self, owner: Session) -> list[Page]:
+        return [page for page in self._pages.values() if page.owner is owner]
+
+    def _put(self, page: Page) -> None:
+        self._keeper.put(
+            page.key.record,
+            {"pid": page.pid, "owner": owner_name(page.owner)},
+            [page.fd],
+        )
+
     def _drop(self, key: Key) -> None:
         page = self._pages.pop(key, None)
         if page is not None:
+            self._keeper.drop(key.record)
             os.close(page.fd)

@@ -1,12 +1,16 @@
 """The hypercall socket: who calls, in which order, and what goes with a caller.
 
 No client can block it: sends never wait, a client that does not read is dropped,
-and a slow hypercall only keeps its own connection waiting.
+and a slow hypercall only keeps its own connection waiting. What a hypercall has
+changed is kept over a crash before the hypercall is answered.
 """
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from xenvirt.abi.ids import DomId
@@ -14,6 +18,7 @@ from xenvirt.errors import HypercallError, XenvirtError
 from xenvirt.hypervisor import arguments, wire
 from xenvirt.hypervisor.caller import Caller, Identities, peer_credentials
 from xenvirt.hypervisor.operations import Reply
+from xenvirt.hypervisor.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -30,12 +35,20 @@ _ACCEPT_PAUSE_S: Final = 0.5
 
 
 class _Connection:
-    def __init__(self, sock: socket.socket, pid: int, uid: int) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.pid = pid
-        self.uid = uid
+        self.pid, self.uid = peer_credentials(sock)
+        self.session = Session(self.pid, self.uid)
         self.slow_call: asyncio.Task[None] | None = None
         self.open = True
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A connection for the next image of this process, which owns `fd` then."""
+
+    fd: int
+    session: str
 
 
 class Server:
@@ -53,15 +66,56 @@ class Server:
         self._operations = operations
         self._identities = identities
         self._connections: set[_Connection] = set()
+        self._orphans: dict[Session, int] = {}
         self._loop = asyncio.get_running_loop()
         listening.setblocking(False)
-        self._loop.add_reader(listening.fileno(), self._accept)
+
+    def start(self) -> None:
+        """Begin to serve; sessions whose process is gone end now, or when it goes."""
+        for session in list(self._system.orphans.values()):
+            self._wait_for_owner(session)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Serve again after `hand_over`, because there is no next image."""
+        for connection in self._connections:
+            self._loop.add_reader(connection.sock.fileno(), self._receive, connection)
+        self._loop.add_reader(self._listening.fileno(), self._accept)
+
+    def take_over(self, handed: HandedOver) -> None:
+        """Serve a connection that an earlier image of this process had; owns it."""
+        connection = _Connection(socket.socket(fileno=handed.fd))
+        with contextlib.suppress(HypercallError):
+            connection.session = self._system.resume_session(
+                handed.session, connection.uid
+            )
+        self._connections.add(connection)
+
+    async def hand_over(self) -> list[HandedOver]:
+        """Finish what was taken on, serve nobody any more, and return everybody.
+
+        The descriptors stay open here; nothing is read until `go_on`.
+        """
+        self._loop.remove_reader(self._listening.fileno())
+        for connection in self._connections:
+            self._loop.remove_reader(connection.sock.fileno())
+        await self.drain()
+        handed = []
+        for connection in self._connections:
+            self._loop.remove_reader(connection.sock.fileno())
+            self._system.name_session(connection.session)
+            assert connection.session.name is not None
+            handed.append(HandedOver(connection.sock.fileno(), connection.session.name))
+        return handed
 
     def stop_listening(self) -> None:
         """Refuse new clients, who then know that this daemon is going."""
-        if self._listening.fileno() >= 0:
-            self._loop.remove_reader(self._listening.fileno())
-            self._listening.close()
+        if self._listening.fileno() < 0:
+            return
+        self._loop.remove_reader(self._listening.fileno())
+        # Other processes have the socket too.
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
 
     def close(self) -> None:
         """Drop every client and close the socket; again is harmless.
@@ -71,6 +125,8 @@ class Server:
         self.stop_listening()
         for connection in list(self._connections):
             self._drop(connection)
+        for session in list(self._orphans):
+            self._forget_orphan(session)
 
     async def drain(self) -> None:
         """Wait until every hypercall that was taken on has been answered."""
@@ -100,7 +156,7 @@ class Server:
             self._loop.call_later(_ACCEPT_PAUSE_S, self._accept_again)
             return
         sock.setblocking(False)
-        connection = _Connection(sock, *peer_credentials(sock))
+        connection = _Connection(sock)
         if self._too_many(connection):
             _log.warning(
                 "uid %d (pid %d) has %d hypercall connections; refused another",
@@ -135,40 +191,82 @@ class Server:
         if packet is None:
             self._drop(connection)
             return
-        try:
-            self._handle(connection, packet)
-        finally:
-            wire.close_fds(packet.fds)
+        self._handle(connection, packet)
 
     def _handle(self, connection: _Connection, packet: wire.Packet) -> None:
         op = packet.body.pop("op", None)
         try:
-            caller = self._caller(connection, packet.body)
-            if not isinstance(op, str):
-                raise HypercallError("EINVAL", "a request has no op that is a string")
-            reply = self._operations.run(caller, op, packet)
+            reply = self._run(connection, op, packet)
         except Exception as error:
+            wire.close_fds(packet.fds)
             self._refuse(connection, op, error)
             return
         if isinstance(reply, Reply):
-            self._answer(connection, reply)
+            wire.close_fds(packet.fds)
+            if self._system.keeper.settled:
+                self._answer(connection, reply)
+                return
+            reply = _with_copies(reply)
+        # Answers are in order, so this connection is not read meanwhile.
+        self._loop.remove_reader(connection.sock.fileno())
+        connection.slow_call = self._loop.create_task(
+            self._finish(connection, op, packet, reply)
+        )
+
+    def _run(
+        self, connection: _Connection, op: object, packet: wire.Packet
+    ) -> "Reply | Awaitable[Reply]":
+        if not isinstance(op, str):
+            raise HypercallError("EINVAL", "a request has no op that is a string")
+        if op == "session":
+            return self._session(connection, packet)
+        return self._operations.run(self._caller(connection, packet.body), op, packet)
+
+    def _session(self, connection: _Connection, packet: wire.Packet) -> Reply:
+        """Name what a connection holds, or give it what it held under that name."""
+        self._identities.identify(connection.uid)
+        checks = {"name": arguments.session, "resume": arguments.flag}
+        checked = arguments.parse("session", packet.body, checks)
+        name = str(checked["name"])
+        if checked["resume"] or name in self._system.orphans:
+            session = self._system.resume_session(name, connection.uid)
+            self._forget_orphan(session)
+            self._system.drop_owner(connection.session)
+            connection.session = session
         else:
-            # Answers are in order, so this connection is not read meanwhile.
-            self._loop.remove_reader(connection.sock.fileno())
-            connection.slow_call = self._loop.create_task(
-                self._finish(connection, op, reply)
-            )
+            self._system.name_session(connection.session, name)
+        return Reply()
 
     async def _finish(
-        self, connection: _Connection, op: str, reply: "Awaitable[Reply]"
+        self,
+        connection: _Connection,
+        op: object,
+        packet: wire.Packet,
+        reply: "Reply | Awaitable[Reply]",
     ) -> None:
         try:
-            self._answer(connection, await reply)
+            if not isinstance(reply, Reply):
+                reply = await reply
+            if not self._system.keeper.settled:
+                reply = _with_copies(reply)
+                await self._settle(reply)
+            self._answer(connection, reply)
         except Exception as error:
             self._refuse(connection, op, error)
+        wire.close_fds(packet.fds)
         connection.slow_call = None
         if connection.open:
             self._loop.add_reader(connection.sock.fileno(), self._receive, connection)
+        else:
+            # It may have been given something since.
+            self._system.drop_owner(connection.session)
+
+    async def _settle(self, reply: Reply) -> None:
+        try:
+            await self._system.keeper.settle()
+        except BaseException:
+            wire.close_fds(reply.given)
+            raise
 
     def _caller(self, connection: _Connection, body: dict[str, object]) -> Caller:
         domid, privileged = self._identities.identify(connection.uid)
@@ -179,7 +277,15 @@ class Server:
             domid, privileged = DomId(wanted), False
         if domid not in self._system.domains:
             raise HypercallError("ESRCH", f"there is no domain {domid}")
-        return Caller(domid, privileged, connection.pid, connection)
+        serial = body.pop("serial", None)
+        return Caller(
+            domid,
+            privileged,
+            connection.pid,
+            connection.session,
+            None if serial is None else arguments.serial("serial", serial),
+            arguments.flag("again", body.pop("again", False)),
+        )
 
     def _refuse(self, connection: _Connection, op: object, error: Exception) -> None:
         if isinstance(error, HypercallError):
@@ -194,12 +300,10 @@ class Server:
         self._send(connection, {"error": errno_name, "why": why})
 
     def _answer(self, connection: _Connection, reply: Reply) -> None:
-        fds = [*reply.fds, *(sock.fileno() for sock in reply.given)]
         try:
-            self._send(connection, {"ok": reply.body}, fds)
+            self._send(connection, {"ok": reply.body}, [*reply.fds, *reply.given])
         finally:
-            for sock in reply.given:
-                sock.close()
+            wire.close_fds(reply.given)
 
     def _send(
         self,
@@ -227,4 +331,35 @@ class Server:
         self._connections.discard(connection)
         self._loop.remove_reader(connection.sock.fileno())
         connection.sock.close()
-        self._system.drop_owner(connection)
+        self._system.drop_owner(connection.session)
+
+    def _wait_for_owner(self, session: Session) -> None:
+        """Keep what a session has until its process has come back, or ended."""
+        try:
+            fd = os.pidfd_open(session.pid)
+        except OSError:
+            self._system.drop_owner(session)
+            return
+        # In this order: a pid that was given out anew would be seen here.
+        if not session.process_lives:
+            os.close(fd)
+            self._system.drop_owner(session)
+            return
+        self._orphans[session] = fd
+        self._loop.add_reader(fd, self._owner_ended, session)
+
+    def _owner_ended(self, session: Session) -> None:
+        self._forget_orphan(session)
+        self._system.drop_owner(session)
+
+    def _forget_orphan(self, session: Session) -> None:
+        fd = self._orphans.pop(session, None)
+        if fd is not None:
+            self._loop.remove_reader(fd)
+            os.close(fd)
+
+
+def _with_copies(reply: Reply) -> Reply:
+    """Return a reply that can wait: a table may close its own descriptors meanwhile."""
+    copies = tuple(os.dup(fd) for fd in reply.fds)
+    return replace(reply, fds=(), given=(*copies, *reply.given))

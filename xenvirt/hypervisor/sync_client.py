@@ -1,6 +1,8 @@
 """Hypercalls for a command: one at a time, blocking, without an event loop."""
 
 import socket
+import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,8 @@ class PublishedPage:
 def connect(path: Path, timeout_s: float | None = None) -> socket.socket:
     """Return a socket to the hypervisor, not inheritable.
 
-    NotFoundError if there is no daemon behind `path`, NotPermittedError, LocalError.
+    NotFoundError if there is no daemon behind `path`, NotPermittedError, LocalError;
+    BlockingIOError if `timeout_s` is 0 and too many wait already.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -51,6 +54,8 @@ def connect(path: Path, timeout_s: float | None = None) -> socket.socket:
         ) from error
     except OSError as error:
         sock.close()
+        if timeout_s == 0 and isinstance(error, BlockingIOError):
+            raise
         raise LocalError(
             f"cannot connect to {path}", cause=error.strerror or str(error)
         ) from error
@@ -75,9 +80,15 @@ def unpack(packet: wire.Packet | None) -> tuple[dict[str, object], list[int]]:
 
 
 class SyncClient:
-    """A blocking connection; `close` it, or use it as a context."""
+    """A blocking connection; `close` it, or use it as a context.
+
+    When the daemon was killed it connects again, and repeats a call that got no
+    answer; what was allocated through it is gone then.
+    """
 
     def __init__(self, path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
         self._sock = connect(path, timeout_s)
 
     def __enter__(self) -> Self:
@@ -101,23 +112,43 @@ class SyncClient:
         """Make one hypercall; return its result and descriptors, now the caller's.
 
         `fds` stay the caller's. HypercallError when refused, ETIMEDOUT without an
-        answer in time.
+        answer in time, ECONNRESET when the daemon is gone for good.
         """
-        request = wire.encode({"op": op, **args}, wire.MAX_REQUEST)
+        body: dict[str, object] = {"op": op, **args}
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            packet = self._exchange(op, wire.encode(body, wire.MAX_REQUEST), fds)
+            if packet is not None or time.monotonic() > deadline:
+                return unpack(packet)
+            self._reconnect()
+            body["again"] = True
+
+    def _exchange(
+        self, op: str, request: bytes, fds: Sequence[int]
+    ) -> wire.Packet | None:
         try:
             wire.send(self._sock, request, fds)
-            packet = wire.receive(self._sock, wire.MAX_REPLY)
+            return wire.receive(self._sock, wire.MAX_REPLY)
         except TimeoutError:
             # The answer would be taken for that of the next call.
             self.close()
             raise HypercallError(
                 "ETIMEDOUT", f"the daemon has not answered {op}"
             ) from None
+        except (BrokenPipeError, ConnectionResetError):
+            return None
         except OSError as error:
             raise HypercallError(
                 "ECONNRESET", f"the connection to the daemon broke: {error.strerror}"
             ) from error
-        return unpack(packet)
+
+    def _reconnect(self) -> None:
+        """Connect to the daemon that is started again, which may take a moment."""
+        self._sock.close()
+        try:
+            self._sock = connect(self._path, self._timeout_s)
+        except (NotFoundError, TimeoutError) as error:
+            raise HypercallError("ECONNRESET", "the daemon is gone") from error
 
     def start_info(self) -> dict[str, object]:
         """Return who the caller is to the hypervisor, without the descriptors."""
@@ -125,7 +156,8 @@ class SyncClient:
 
     def domain_create(self, name: str) -> dict[str, object]:
         """Create a domain; return domid, store_gfn and store_port."""
-        return self._plain("domain_create", name=name)
+        # Its uuid tells the domain that this call has made from any other.
+        return self._plain("domain_create", name=name, uuid=str(uuid.uuid4()))
 
     def domain_destroy(self, domid: DomId) -> None:
         """Stop a domain's processes and take it down."""

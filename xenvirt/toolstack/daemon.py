@@ -10,17 +10,21 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xenvirt import log
 from xenvirt.errors import LocalError, NotFoundError, XenvirtError
-from xenvirt.hypervisor.caller import Identities, daemon_uid, uid_base
+from xenvirt.hypervisor.caller import daemon_uid, uid_base
 from xenvirt.hypervisor.sync_client import SyncClient
 from xenvirt.toolstack.rundir import RunDir
+
+if TYPE_CHECKING:
+    from xenvirt.toolstack.hands import Hands
 
 START_TIMEOUT_S: Final = 15.0
 
@@ -40,9 +44,12 @@ def run_daemon(
 ) -> int:
     """Run the daemon until it is told to stop; return its exit status.
 
+    As root this process becomes the launcher, which starts the daemon, again if it
+    dies; otherwise it is the daemon itself.
+
     With `foreground` false it goes on in the background, its standard error in the
     log, and the calling process gets 0 at once. A line is written to `ready_fd` when
-    both sockets are served, and it is closed in any case. `lock_fd` is the run
+    all sockets are served, and it is closed in any case. `lock_fd` is the run
     directory's lock, if the caller took it; otherwise a LocalError tells who has it.
     """
     run_dir.create()
@@ -59,9 +66,14 @@ def run_daemon(
         elif not _detach(run_dir):
             return 0
         os.umask(0o022)
-        log.setup("daemon", debug=debug)
+        as_root = os.geteuid() == 0
+        log.setup("launcher" if as_root else "daemon", debug=debug)
         os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
-        return _serve(run_dir, ready_fd, lock_fd)
+        _raise_descriptor_limit()
+        begin = _launch if as_root else _serve
+        status = begin(run_dir, ready_fd, lock_fd, debug)
+        _log.info("ended")
+        return status
     except XenvirtError as error:
         _log.error("%s", error)
         return error.exit_code
@@ -185,48 +197,76 @@ def _detach(run_dir: RunDir) -> bool:
     return True
 
 
-def _serve(run_dir: RunDir, ready_fd: int | None, lock_fd: int) -> int:
-    import uvloop
+def _launch(run_dir: RunDir, ready_fd: int | None, lock_fd: int, debug: bool) -> int:
+    """Be the launcher."""
+    from xenvirt.native import set_name
+    from xenvirt.toolstack import hands
+    from xenvirt.toolstack.launcher import Launcher
 
-    from xenvirt.native import drop_privileges
-    from xenvirt.toolstack.composition import Daemon
-    from xenvirt.toolstack.launcher import fork_launcher, system_hands
-
-    launcher = launcher_pid = None
-    launching_uid = os.geteuid()
-    _raise_descriptor_limit()
-    if launching_uid == 0:
-        _clean_stale(run_dir)
+    _clean_stale(run_dir)
+    run_dir.create_store(daemon_uid())
     sockets = run_dir.listen()
+
+    def run_daemon(sock: socket.socket, from_disk: bool) -> int:
+        from xenvirt.native import drop_privileges
+        from xenvirt.toolstack import daemon_process
+
+        log.setup("daemon", debug=debug)
+        drop_privileges(daemon_uid(), daemon_uid(), ())
+        state = daemon_process.State(
+            str(run_dir.path), debug, lock_fd, sockets.hypervisor.fileno(),
+            (sockets.xenstored.fileno(), sockets.trace.fileno()),
+            launcher_fd=sock.detach(), from_disk=from_disk,
+        )  # fmt: skip
+        if from_disk:
+            daemon_process.become(state)
+        return daemon_process.serve(state)
+
+    def make_hands() -> "Hands":
+        # Found when it is called, so that a test can put another one there; the
+        # daemon's own modules come with it, for the next time that it is forked.
+        made = hands.system_hands()
+        from xenvirt.toolstack import daemon_process  # noqa: F401
+
+        return made
+
+    set_name("launcher")
+    return Launcher(
+        run_dir,
+        run_daemon,
+        make_hands,
+        sockets,
+        uid_base=uid_base(),
+        keep_fds=(lock_fd,),
+        ready_fd=os.dup(ready_fd) if ready_fd is not None else None,
+    ).run()
+
+
+def _serve(run_dir: RunDir, ready_fd: int | None, lock_fd: int, debug: bool) -> int:
+    """Be the daemon, and nobody starts it again."""
+    from xenvirt.toolstack import daemon_process
+
+    run_dir.create_store(os.geteuid())
+    sockets = run_dir.listen()
+    xenstored, trace = sockets.xenstored.detach(), sockets.trace.detach()
+    state = daemon_process.State(
+        str(run_dir.path), debug, lock_fd, sockets.hypervisor.detach(),
+        (xenstored, trace),
+    )  # fmt: skip
+
+    def tell_ready() -> None:
+        if ready_fd is not None:
+            # Whoever wanted to know may have been interrupted.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(ready_fd, b"\n")
+
     try:
-        if launching_uid == 0:
-            launcher, launcher_pid = fork_launcher(
-                run_dir, system_hands, uid_base=uid_base(), keep_fds={lock_fd}
-            )
-            drop_privileges(daemon_uid(), daemon_uid(), ())
-        identities = Identities(uid_base(), frozenset({0, launching_uid, os.geteuid()}))
-
-        def tell_ready() -> None:
-            _log.info("ready in %s", run_dir.path)
-            if ready_fd is not None:
-                # Whoever wanted to know may have been interrupted.
-                with contextlib.suppress(BrokenPipeError):
-                    os.write(ready_fd, b"\n")
-
-        async def main() -> int:
-            return await Daemon(sockets, launcher, identities).run(tell_ready)
-
-        status = uvloop.run(main())
+        status = daemon_process.serve(state, tell_ready)
     finally:
-        sockets.close()
-        if launcher is not None:
-            launcher.close()
-        if launcher_pid is not None:
-            os.waitpid(launcher_pid, 0)
-        else:
-            run_dir.remove_sockets()
-    _log.info("ended")
-    return int(status)
+        run_dir.remove_sockets()
+    if status == 0:
+        run_dir.remove_store()
+    return status
 
 
 def _clean_stale(run_dir: RunDir) -> None:
@@ -235,7 +275,7 @@ def _clean_stale(run_dir: RunDir) -> None:
     if not records:
         return
     from xenvirt.netdev import links, namespaces
-    from xenvirt.toolstack.launcher import clean_up
+    from xenvirt.toolstack.ends import clean_up
 
     for record in records:
         _log.warning("cleaning up what a killed daemon left of %s", record.name)

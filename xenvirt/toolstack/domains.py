@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xenvirt.abi.ids import DOM0, DomId
-from xenvirt.abi.xs_wire import XsWire
 from xenvirt.errors import HypercallError, LocalError, NotFoundError, UsageError
 from xenvirt.hypervisor.domains import DOM0_NAME, check_name
 from xenvirt.netdev import namespaces
 from xenvirt.toolstack import domain_nodes, vifs
 from xenvirt.toolstack.host import Host
 from xenvirt.toolstack.vifspec import VifSpec
-from xenvirt.xenstore import payloads
 from xenvirt.xenstore.errors import StoreNotFoundError
 
 
@@ -176,10 +174,8 @@ def _introduce(host: Host, domain: DomainInfo, store_gfn: int, store_port: int) 
         store_gfn,
         store_port,
     )
-    host.store.transact(lambda nodes: domain_nodes.write(nodes, new))
-    host.store.request(
-        XsWire.INTRODUCE, payloads.strings(domain.domid, store_gfn, store_port)
-    )
+    host.store.transact(lambda nodes: domain_nodes.write(nodes, new), idempotent=True)
+    host.store.introduce(domain.domid, store_gfn, store_port)
 
 
 def _nr_pages(host: Host, domid: DomId) -> int:
@@ -191,7 +187,8 @@ def _nr_pages(host: Host, domid: DomId) -> int:
 
 def _remove_nodes(host: Host, domain: DomainInfo) -> None:
     host.store.transact(
-        lambda nodes: domain_nodes.remove(nodes, domain.domid, domain.uuid)
+        lambda nodes: domain_nodes.remove(nodes, domain.domid, domain.uuid),
+        idempotent=True,
     )
 
 

@@ -13,6 +13,9 @@ from xenvirt.xenstore import sync_client as xenstore
 
 ROOT_RUN_DIR: Final = Path("/run/xenvirt")
 
+RECONNECT_S: Final = hypercalls.DEFAULT_TIMEOUT_S
+"""How long a command waits for a daemon that is started again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -73,7 +76,9 @@ def _with_store(run_dir: RunDir, hypervisor: hypercalls.SyncClient) -> Host:
                 cause=f"user {os.geteuid()} is not the daemon's",
                 hint="run it as root, with sudo",
             )
-        store = xenstore.SyncClient(str(run_dir.xenstored_socket))
+        store = xenstore.SyncClient(
+            str(run_dir.xenstored_socket), reconnect_s=RECONNECT_S
+        )
     except BaseException:
         hypervisor.close()
         raise

@@ -1,409 +1,350 @@
-"""The launcher: the daemon's child that stays root, and all that needs root.
+"""The launcher: the process that stays root, starts the others and outlives them.
 
-It makes network namespaces and forks the ends, having imported what they need once,
-so that an end is up in milliseconds and shares its code pages. It has no event loop
-and takes orders from the daemon alone, over a SEQPACKET socketpair: requests, each
-answered in order, and `exited` events in between. When the daemon's end closes, it
-takes down everything that it made.
+It forks the daemon, again if that dies, and keeps for it what a new one needs to go
+on: the listening sockets, and records with descriptors (shelf.py). It makes network
+namespaces and forks the ends, having imported what they need once, so that an end
+is up in milliseconds and shares its code pages. It has no event loop and takes
+orders from the daemon alone, over a SEQPACKET socketpair. When the daemon has ended
+in order, or dies too often, it takes down everything that it made.
 """
 
 import contextlib
-import gc
 import logging
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
-from xenvirt import log
-from xenvirt.abi.ids import DomId
-from xenvirt.errors import HypercallError, XenvirtError
+from xenvirt.errors import HypercallError
 from xenvirt.hypervisor import arguments, wire
-from xenvirt.hypervisor.domains import DOM0_NAME, check_name
-from xenvirt.toolstack.rundir import Record, RunDir, close_other_fds
+from xenvirt.toolstack.ends import Ends
+from xenvirt.toolstack.hands import Hands
+from xenvirt.toolstack.orders import Order, carry_out
+from xenvirt.toolstack.processes import STOP_SIGNALS, fork, signal_socket
+from xenvirt.toolstack.revival import Revival
+from xenvirt.toolstack.rundir import RunDir, Sockets, close_other_fds
+from xenvirt.toolstack.shelf import Shelf
+from xenvirt.toolstack.supervisor import describe_exit
 
 STOP_TIMEOUT_S: Final = 5.0
 """From SIGTERM to SIGKILL when the daemon is gone."""
 
-END_CAPABILITIES: Final = ("CAP_NET_ADMIN",)
-"""What an end keeps, to make further TAPs when vifs are plugged in."""
-
-RESERVED_TAPS: Final = 64
-"""Vifs that an end can have where only root may open /dev/net/tun."""
-
-_ROLES: Final = ("frontend", "backend")
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGKILL)
-_PID_MAX: Final = 1 << 22
-
 _log = logging.getLogger(__name__)
 
+RunDaemon = Callable[[socket.socket, bool], int]
+"""Is the daemon, in a process of its own; returns its exit status.
 
-class Namespaces(Protocol):
-    """What the launcher needs of `netdev.namespaces`."""
-
-    def create(self, name: str) -> None:
-        """Make a namespace; LocalError if the name is taken."""
-
-    def delete(self, name: str) -> None:
-        """Remove a namespace, if there is one."""
-
-    def enter(self, name: str) -> None:
-        """Move the calling thread into a namespace."""
+It owns the socket to the launcher; with True it runs the code that is on disk now.
+"""
 
 
-class Taps(Protocol):
-    """What the launcher needs of `netdev.links`."""
+@dataclass(slots=True)
+class _Daemon:
+    """The daemon's process; `ready` is when it began to serve (monotonic seconds)."""
 
-    def owned(self, owner: str) -> list[str]:
-        """Name the host's interfaces that the daemon in `owner` had made."""
-
-    def delete(self, name: str) -> None:
-        """Delete an interface, if there is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hands:
-    """What the launcher does its work with.
-
-    `reserve_taps(count)`, `drop_privileges(uid, gid, capabilities)` and
-    `die_with_parent(signal)` are called in the child, then
-    `run_end(role, domid, name, run_dir)`, which blocks and returns an exit status.
-    """
-
-    namespaces: Namespaces
-    taps: Taps
-    reserve_taps: Callable[[int], None]
-    drop_privileges: Callable[[int, int, tuple[str, ...]], None]
-    die_with_parent: Callable[[int], None]
-    run_end: Callable[[str, int, str, str], int]
-
-
-def system_hands() -> Hands:
-    """Import what an end needs; for the launcher's process, before its first fork."""
-    from xenvirt.native import drop_privileges, set_parent_death_signal
-    from xenvirt.netdev import links, namespaces, netlink, tap
-    from xenvirt.vif.main import run_end
-
-    netlink.preload()
-    return Hands(
-        namespaces,
-        links,
-        tap.reserve,
-        drop_privileges,
-        set_parent_death_signal,
-        run_end,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Op:
-    handler: Callable[..., dict[str, object]]
-    args: Mapping[str, arguments.Check]
-
-
-def _name(argument: str, value: object) -> str:
-    name = arguments.text(argument, value)
-    check_name(name)
-    return name
-
-
-def _name_of_any(argument: str, value: object) -> str:
-    return DOM0_NAME if value == DOM0_NAME else _name(argument, value)
-
-
-def _name_or_none(argument: str, value: object) -> str | None:
-    return None if value is None else _name(argument, value)
-
-
-def _role(argument: str, value: object) -> str:
-    if value not in _ROLES:
-        raise HypercallError("EINVAL", f"{argument} is none of {', '.join(_ROLES)}")
-    return str(value)
-
-
-def _signal(argument: str, value: object) -> int:
-    for sig in _SIGNALS:
-        if value == sig:
-            return sig
-    raise HypercallError("EINVAL", f"{argument} is neither SIGTERM nor SIGKILL")
-
-
-_pid: Final = arguments.number(1, _PID_MAX)
+    pid: int
+    sock: socket.socket
+    from_disk: bool
+    ready: float | None = None
 
 
 class Launcher:
-    """Runs until the other end of `sock` is closed.
+    """Runs the daemon until it has ended for good.
 
-    `uid_base` is added to a domid to give its processes' uid and gid.
+    `make_hands` is called once the first daemon is under way. `uid_base` is added to a
+    domid to give its processes' uid and gid. A line is written to `ready_fd` when
+    the first daemon serves; the launcher owns that and the sockets. `keep_fds` stay
+    open in the daemon too.
     """
 
     def __init__(
         self,
-        sock: socket.socket,
         run_dir: RunDir,
-        hands: Hands,
+        run_daemon: RunDaemon,
+        make_hands: Callable[[], Hands],
+        sockets: Sockets,
         *,
         uid_base: int,
+        keep_fds: tuple[int, ...] = (),
+        ready_fd: int | None = None,
+        revival: Revival | None = None,
         stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
-        self._sock = sock
         self._run_dir = run_dir
-        self._hands = hands
+        self._run_daemon = run_daemon
+        self._make_hands = make_hands
+        self._sockets = sockets
         self._uid_base = uid_base
+        self._keep_fds = keep_fds
+        self._ready_fd = ready_fd
+        self._revival = revival or Revival()
         self._stop_timeout_s = stop_timeout_s
-        self._pid = os.getpid()
-        self._ends: set[int] = set()
-        self._made: dict[str, Record] = {}
-        self._ops: Final[Mapping[str, _Op]] = {
-            "netns_create": _Op(self._netns_create, {"name": _name}),
-            "netns_delete": _Op(self._netns_delete, {"name": _name}),
-            "spawn": _Op(
-                self._spawn,
-                {
-                    "role": _role,
-                    "domid": arguments.domid,
-                    "name": _name_of_any,
-                    "netns": _name_or_none,
-                },
+        self._shelf = Shelf()
+        self._ends: Ends | None = None
+        self._daemon: _Daemon | None = None
+        self._due: float | None = None
+        self._from_disk = False
+        self._has_served = False
+        self._last_death: str | None = None
+        self._stopping = False
+        self._over = False
+        self._status = 0
+        self._orders: dict[str, Order] = {
+            "hello": Order(self._hello),
+            "ready": Order(self._ready, {"from_disk": arguments.flag}, answered=False),
+            "stopping": Order(self._daemon_stops, answered=False),
+            "updating": Order(self._updating, answered=False),
+            "keep": Order(
+                self._keep,
+                {"key": arguments.text, "value": arguments.mapping},
+                answered=False,
+                takes_fds=True,
             ),
-            "signal": _Op(self._signal, {"pid": _pid, "sig": _signal}),
+            "drop": Order(self._drop, {"key": arguments.text}, answered=False),
         }
 
-    def run(self) -> None:
-        """Serve the daemon, then take down what is left."""
-        with _child_signals() as wakeup:
-            poll = select.poll()
-            poll.register(self._sock, select.POLLIN)
-            poll.register(wakeup, select.POLLIN)
-            connected = True
-            while connected:
-                ready = {fd for fd, _ in poll.poll()}
-                if wakeup.fileno() in ready:
-                    self._reap(wakeup)
-                if self._sock.fileno() in ready:
-                    connected = self._serve_one()
+    def run(self) -> int:
+        """Run and serve daemons, then take down what is left; return the status."""
+        with signal_socket() as wakeup:
+            try:
+                self._start_daemon()
+                self._ends = Ends(
+                    self._run_dir,
+                    self._make_hands(),
+                    uid_base=self._uid_base,
+                )
+                self._orders.update(self._ends.orders)
+                while not self._over:
+                    self._turn(wakeup)
+            except Exception:
+                _log.exception("the launcher failed")
+                self._status = 1
             self._take_down(wakeup)
+        return self._status
 
-    def _serve_one(self) -> bool:
-        try:
-            packet = wire.receive(self._sock, wire.MAX_REQUEST)
-            if packet is None:
-                return False
-            wire.close_fds(packet.fds)
-            reply: dict[str, object] = {"ok": self._perform(packet.body)}
-        except ConnectionError:
-            return False
-        except HypercallError as error:
-            reply = {"error": error.errno_name, "why": error.what}
-        except (XenvirtError, OSError) as error:
-            reply = {"error": "EIO", "why": str(error)}
-        except Exception as error:
-            _log.exception("the launcher could not do what it was told")
-            reply = {"error": "EIO", "why": f"{type(error).__name__} in the launcher"}
-        self._send(reply)
-        return True
+    def _turn(self, wakeup: socket.socket) -> None:
+        poll = select.poll()
+        poll.register(wakeup, select.POLLIN)
+        if self._daemon is not None and self._daemon.sock.fileno() >= 0:
+            poll.register(self._daemon.sock, select.POLLIN)
+        timeout_ms = None
+        if self._due is not None:
+            timeout_ms = max(0.0, self._due - time.monotonic()) * 1000
+        ready = {fd for fd, _ in poll.poll(timeout_ms)}
+        if wakeup.fileno() in ready:
+            self._signalled(wakeup)
+        elif ready and self._daemon is not None:
+            self._serve_one(self._daemon, heard=True)
+        elif self._due is not None and time.monotonic() >= self._due:
+            self._start_daemon()
 
-    def _perform(self, request: dict[str, object]) -> dict[str, object]:
-        name = str(request.pop("op", None))
-        op = self._ops.get(name)
-        if op is None:
-            raise HypercallError("ENOSYS", f"the launcher knows no {name!r}")
-        return op.handler(**arguments.parse(name, request, op.args))
+    def _signalled(self, wakeup: socket.socket) -> None:
+        numbers = set(wakeup.recv(4096))
+        for sig in numbers.intersection(STOP_SIGNALS):
+            self._stop(signal.Signals(sig))
+        self._reap()
 
-    def _netns_create(self, name: str) -> dict[str, object]:
-        self._hands.namespaces.create(name)
-        try:
-            self._note(Record(name, netns=name, host_taps=False))
-        except OSError:
-            self._hands.namespaces.delete(name)
-            raise
-        return {}
+    def _stop(self, sig: signal.Signals) -> None:
+        """Have the daemon take everything down; again hurries it."""
+        self._stopping = True
+        if self._daemon is None:
+            _log.info("%s: stopping", sig.name)
+            self._over = True
+        else:
+            os.kill(self._daemon.pid, signal.SIGTERM)
 
-    def _netns_delete(self, name: str) -> dict[str, object]:
-        record = self._made.get(name)
-        if record is None or record.netns is None:
-            raise HypercallError(
-                "EPERM", f"network namespace {name} was not made by this launcher"
-            )
-        self._hands.namespaces.delete(name)
-        del self._made[name]
-        self._run_dir.remove_record(name)
-        return {}
+    # The daemon's life.
 
-    def _spawn(
-        self, role: str, domid: DomId, name: str, netns: str | None
-    ) -> dict[str, object]:
-        if role == "backend" and netns is None:
-            self._note_host_taps(name)
-        # What is there now is shared with the end until the collector writes to it.
-        gc.freeze()
-        pid = os.fork()
+    def _start_daemon(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._due = None
+        pid = fork()
         if pid == 0:
-            self._become_end(role, domid, name, netns)
-        self._ends.add(pid)
-        return {"pid": pid}
+            self._become_daemon(theirs)
+        theirs.close()
+        self._daemon = _Daemon(pid, ours, self._from_disk)
 
-    def _signal(self, pid: int, sig: int) -> dict[str, object]:
-        # One of this process's own children that has not been reaped: the pid
-        # cannot have become anybody else's.
-        if pid not in self._ends:
-            raise HypercallError("ESRCH", f"process {pid} is no end")
-        os.kill(pid, sig)
-        return {}
-
-    def _become_end(
-        self, role: str, domid: DomId, name: str, netns: str | None
-    ) -> NoReturn:
+    def _become_daemon(self, sock: socket.socket) -> NoReturn:
         status = 1
         try:
-            _forget_signals()
-            close_other_fds({0, 1, 2})
-            if netns is not None:
-                self._hands.namespaces.enter(netns)
-            self._hands.reserve_taps(RESERVED_TAPS)
-            uid = self._uid_base + domid
-            self._hands.drop_privileges(uid, uid, END_CAPABILITIES)
-            # After the drop, which would clear it.
-            self._hands.die_with_parent(signal.SIGTERM)
-            if os.getppid() == self._pid:
-                status = self._hands.run_end(role, domid, name, str(self._run_dir.path))
+            close_other_fds(
+                {0, 1, 2, sock.fileno(), *self._sockets.fds(), *self._keep_fds}
+            )
+            status = self._run_daemon(sock, self._from_disk)
         except BaseException:
-            _log.exception("the %s of domain %d (%s) failed", role, domid, name)
+            _log.exception("the daemon failed")
         finally:
             logging.shutdown()
             # Not an exception: the launcher's own frames are below this one.
             os._exit(status)
 
-    def _note(self, record: Record) -> None:
-        self._run_dir.write_record(record)
-        self._made[record.name] = record
+    def _hello(self) -> dict[str, object]:
+        """Hand over to a daemon that begins, or to its next image."""
+        for key, kept in self._shelf:
+            self._send({"kept": key, "value": kept.value}, kept.fds)
+        if self._ends is not None:
+            for body in self._ends.described():
+                self._send(body)
+        return {"after": self._last_death, "pid": os.getpid()}
 
-    def _note_host_taps(self, name: str) -> None:
-        if name not in self._made:
-            self._note(Record(name, netns=None, host_taps=True))
+    def _ready(self, from_disk: bool) -> dict[str, object]:
+        assert self._daemon is not None
+        self._daemon.ready = time.monotonic()
+        self._daemon.from_disk = self._from_disk = from_disk
+        self._has_served = True
+        self._last_death = None
+        if self._ready_fd is not None:
+            # Whoever wanted to know may have been interrupted.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._ready_fd, b"\n")
+            self._close_ready_fd()
+        return {}
 
-    def _reap(self, wakeup: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while wakeup.recv(4096):
-                pass
-        while self._ends:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+    def _daemon_stops(self) -> dict[str, object]:
+        self._stopping = True
+        self._sockets.refuse()
+        return {}
+
+    def _updating(self) -> dict[str, object]:
+        assert self._daemon is not None
+        self._daemon.ready = None
+        self._daemon.from_disk = True
+        return {}
+
+    def _daemon_ended(self, daemon: _Daemon, status: int) -> None:
+        # What it has sent is there; a child of its own may still hold its end.
+        if daemon.sock.fileno() >= 0:
+            daemon.sock.setblocking(False)
+        while daemon.sock.fileno() >= 0:
+            self._serve_one(daemon, heard=False)
+        self._daemon = None
+        sig = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        if self._stopping or sig in STOP_SIGNALS:
+            self._over = True
+            self._status = 0 if sig else os.waitstatus_to_exitcode(status)
+        elif not self._has_served:
+            self._over = True
+            self._status = 1 if sig else os.waitstatus_to_exitcode(status) or 1
+        else:
+            self._last_death = describe_exit(status)
+            self._revive(daemon, sig)
+
+    def _revive(self, daemon: _Daemon, sig: int) -> None:
+        now = time.monotonic()
+        served_s = None if daemon.ready is None else now - daemon.ready
+        if served_s is None and daemon.from_disk:
+            _log.error("the daemon on disk does not start; going on with the old one")
+            self._from_disk = False
+        delay_s = self._revival.died(sig, served_s=served_s)
+        if delay_s is None:
+            self._give_up()
+            return
+        if delay_s or served_s is None:
+            _log.error(
+                "the daemon %s; starting it again in %.1f s", self._last_death, delay_s
+            )
+        self._due = now + delay_s
+
+    def _give_up(self) -> None:
+        _log.critical(
+            "the daemon %s, for the %dth time in a row: taking everything down",
+            self._last_death, self._revival.failures,
+        )  # fmt: skip
+        aside = self._run_dir.set_journal_aside()
+        if aside is not None:
+            _log.error("what XenStore held is in %s", aside)
+        self._over = True
+        self._status = 1
+
+    # What the daemon says.
+
+    def _serve_one(self, daemon: _Daemon, *, heard: bool) -> None:
+        try:
+            packet = wire.receive(daemon.sock, wire.MAX_REPLY)
+        except BlockingIOError:
+            packet = None
+        except ConnectionResetError:
+            # It died with something unread; what it had sent before comes next.
+            return
+        except HypercallError as error:
+            _log.error("the daemon sends what is no order: %s", error)
+            return
+        if packet is None:
+            daemon.sock.close()
+            return
+        reply = carry_out(self._orders, packet, heard=heard)
+        if reply is not None:
+            self._send(reply)
+
+    def _send(
+        self, body: Mapping[str, object], fds: list[int] | tuple[()] = ()
+    ) -> None:
+        # A daemon that is gone is noticed when its process is reaped.
+        if self._daemon is not None and self._daemon.sock.fileno() >= 0:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                data = wire.encode(dict(body), wire.MAX_REPLY)
+                wire.send(self._daemon.sock, data, fds)
+
+    def _keep(
+        self, key: str, value: dict[str, object], fds: list[int]
+    ) -> dict[str, object]:
+        self._shelf.put(key, value, fds)
+        return {}
+
+    def _drop(self, key: str) -> dict[str, object]:
+        self._shelf.drop(key)
+        return {}
+
+    # Who has ended, and the end of all.
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if pid == 0:
                 return
-            if pid in self._ends:
-                self._ends.discard(pid)
+            if self._daemon is not None and pid == self._daemon.pid:
+                self._daemon_ended(self._daemon, status)
+            elif self._ends is not None and self._ends.ended(pid):
                 self._send({"event": "exited", "pid": pid, "status": status})
 
-    def _send(self, body: dict[str, object]) -> None:
-        # A daemon that is gone is noticed where the socket is read.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self._sock, wire.encode(body, wire.MAX_REPLY))
-
     def _take_down(self, wakeup: socket.socket) -> None:
+        self._stopping = True
+        self._sockets.refuse()
         if self._ends:
             _log.warning(
                 "the daemon is gone; taking down %d processes", len(self._ends)
             )
-        for sig, timeout_s in (
-            (signal.SIGTERM, self._stop_timeout_s),
-            (signal.SIGKILL, self._stop_timeout_s),
-        ):
-            for pid in self._ends:
-                os.kill(pid, sig)
-            self._wait_for_ends(wakeup, timeout_s)
-        for record in list(self._made.values()):
-            self._undo(record)
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            if self._daemon is not None:
+                os.kill(self._daemon.pid, sig)
+            if self._ends is not None:
+                self._ends.kill(sig)
+            self._wait_for_all(wakeup)
+        if self._ends is not None:
+            self._ends.clean_up()
         self._run_dir.remove_sockets()
+        if self._status == 0:
+            self._run_dir.remove_store()
+        self._shelf.clear()
+        self._close_ready_fd()
 
-    def _wait_for_ends(self, wakeup: socket.socket, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while self._ends:
+    def _wait_for_all(self, wakeup: socket.socket) -> None:
+        deadline = time.monotonic() + self._stop_timeout_s
+        while self._ends or self._daemon is not None:
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([wakeup], [], [], left_s)[0]:
                 return
-            self._reap(wakeup)
+            wakeup.recv(4096)
+            self._reap()
 
-    def _undo(self, record: Record) -> None:
-        try:
-            clean_up(record, self._run_dir, self._hands.namespaces, self._hands.taps)
-        except XenvirtError as error:
-            # The record stays: the next daemon tries again.
-            _log.error("cannot clean up after %s: %s", record.name, error)
-            return
-        self._run_dir.remove_record(record.name)
-
-
-def clean_up(
-    record: Record, run_dir: RunDir, namespaces: Namespaces, taps: Taps
-) -> None:
-    """Delete what was made for a domain."""
-    if record.netns is not None:
-        namespaces.delete(record.netns)
-    if record.host_taps:
-        for name in taps.owned(str(run_dir.path)):
-            taps.delete(name)
-
-
-def fork_launcher(
-    run_dir: RunDir,
-    make_hands: Callable[[], Hands],
-    *,
-    uid_base: int,
-    keep_fds: Collection[int] = (),
-    stop_timeout_s: float = STOP_TIMEOUT_S,
-) -> tuple[socket.socket, int]:
-    """Fork the launcher; return the daemon's end of its socket, and its pid.
-
-    Call it before any thread or event loop is started. `keep_fds` stay open in the
-    launcher, such as the lock, which then lasts until it has cleaned up. The
-    caller owns the socket; when it is closed the launcher ends.
-    """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid:
-        theirs.close()
-        return ours, pid
-    status = 1
-    try:
-        # Away from the terminal, whose ^C is for the daemon alone.
-        os.setsid()
-        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(sig, signal.SIG_IGN)
-        close_other_fds({0, 1, 2, theirs.fileno(), *keep_fds})
-        log.setup("launcher", debug=_log.isEnabledFor(logging.DEBUG))
-        hands = make_hands()
-        Launcher(
-            theirs, run_dir, hands, uid_base=uid_base, stop_timeout_s=stop_timeout_s
-        ).run()
-        status = 0
-    except BaseException:
-        _log.exception("the launcher failed")
-    finally:
-        logging.shutdown()
-        os._exit(status)
-
-
-@contextlib.contextmanager
-def _child_signals() -> Iterator[socket.socket]:
-    """Yield a socket that is readable when a child may have ended."""
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        reader.setblocking(False)
-        writer.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        try:
-            yield reader
-        finally:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def _forget_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(sig, signal.SIG_DFL)
+    def _close_ready_fd(self) -> None:
+        fd, self._ready_fd = self._ready_fd, None
+        if fd is not None:
+            os.close(fd)

@@ -25,6 +25,11 @@ from xenvirt.toolstack.host import Host, connect
 from xenvirt.toolstack.rundir import RunDir
 from xenvirt.toolstack.vif_nodes import VifPaths
 from xenvirt.toolstack.vifspec import VifSpec
+from xenvirt.xenstore.errors import (
+    StoreBusyError,
+    StoreIOError,
+    StoreUncertainError,
+)
 
 if TYPE_CHECKING:
     from xenvirt.netdev.addresses import Interface
@@ -153,6 +158,37 @@ def stop_daemon(run_dir: RunDir) -> int | None:
     return pid
 
 
+def update_daemon(host: Host, *, timeout_s: float, force: bool) -> None:
+    """Have the daemon go on with the code that is on disk now.
+
+    StateTimeoutError when transactions are open after `timeout_s`, unless `force`
+    aborts them; LocalError when that code does not start.
+    """
+    log = host.run_dir.log
+    try:
+        host.store.control(
+            "live-update", "-s", "-t", str(int(timeout_s)), *(["-F"] if force else [])
+        )
+    except StoreBusyError as error:
+        raise StateTimeoutError(
+            f"the daemon was not updated within {timeout_s:g} s",
+            cause="a client keeps a transaction open, or another update is under way",
+            hint="xenvirt daemon live-update --force aborts transactions",
+        ) from error
+    except StoreIOError as error:
+        raise LocalError(
+            "the daemon was not updated",
+            cause="the code on disk cannot be loaded",
+            hint=f"see {log}",
+        ) from error
+    except StoreUncertainError as error:
+        raise LocalError(
+            "the daemon died while it was updated",
+            cause="it was started again, with everything that it had",
+            hint=f"see {log}",
+        ) from error
+
+
 def wait_for_end(pid: int) -> None:
     """Wait until a process has ended, whoever's child it is.
 
@@ -166,7 +202,7 @@ def wait_for_end(pid: int) -> None:
         if not select.select([fd], [], [], STOP_TIMEOUT_S)[0]:
             raise StateTimeoutError(
                 f"the daemon, process {pid}, did not end in {STOP_TIMEOUT_S:g} s",
-                hint=f"kill -9 {pid}; its launcher then cleans up",
+                hint=f"kill -9 {pid}; the next command then cleans up",
             )
     finally:
         os.close(fd)

@@ -7,10 +7,10 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from xenvirt.errors import LocalError, NotPermittedError, UsageError
 
@@ -68,13 +68,23 @@ class RunDir:
         return self.path / "xenstored" / "socket"
 
     @property
+    def trace_socket(self) -> Path:
+        """SOCK_STREAM: whoever connects gets XenStore's trace."""
+        return self.xenstored_socket.with_name("trace")
+
+    @property
+    def journal(self) -> Path:
+        """XenStore's nodes, over a crash; in a directory that is the daemon's."""
+        return self.path / "store" / "journal"
+
+    @property
     def log(self) -> Path:
         """Every process's lines."""
         return self.path / "log"
 
     @property
     def lock(self) -> Path:
-        """Held with flock by the daemon and its launcher."""
+        """Held with flock by the launcher and its daemon."""
         return self.path / "lock"
 
     def domain_record(self, name: str) -> Path:
@@ -113,6 +123,28 @@ class RunDir:
                 hint="name another one with --run-dir",
             ) from error
 
+    def create_store(self, uid: int) -> None:
+        """Make the journal's directory, which is of user `uid` alone; OSError."""
+        directory = self.journal.parent
+        with _umask(0o022):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        if directory.lstat().st_uid != uid:
+            os.chown(directory, uid, uid, follow_symlinks=False)
+
+    def remove_store(self) -> None:
+        """Remove the journal: nothing that is in it exists any more."""
+        for path in self.journal.parent.glob("*"):
+            path.unlink(missing_ok=True)
+
+    def set_journal_aside(self) -> Path | None:
+        """Let the next daemon begin without the journal; return where it is now."""
+        aside = self.journal.with_suffix(".bad")
+        try:
+            self.journal.rename(aside)
+        except FileNotFoundError:
+            return None
+        return aside
+
     def open_log(self) -> int:
         """Open the log to append; the caller owns the descriptor."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -123,7 +155,8 @@ class RunDir:
         """Take the daemon's lock, or return None if somebody has it.
 
         The lock lasts until the last copy of the descriptor is closed, in whichever
-        process. The daemon writes its pid into the file, see `lock_holder`.
+        process. Whose end is the end of it all writes its pid into the file, see
+        `lock_holder`.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(self.lock, flags, 0o600)
@@ -136,23 +169,37 @@ class RunDir:
         return fd
 
     def lock_holder(self) -> int | None:
-        """Return the pid of the daemon that has the lock, None if it is not known."""
+        """Return the pid of who has the lock, None if it is not known."""
         text = self.lock.read_text().strip()
         return int(text) if text.isdigit() else None
 
     def listen(self) -> "Sockets":
-        """Open both sockets in place of stale ones; only for the lock's holder."""
+        """Open all sockets in place of stale ones; only for the lock's holder."""
         with contextlib.ExitStack() as undo:
             hypervisor = _listen(self.hypervisor_socket, socket.SOCK_SEQPACKET, 0o666)
             undo.callback(hypervisor.close)
             xenstored = _listen(self.xenstored_socket, socket.SOCK_STREAM, 0o600)
+            undo.callback(xenstored.close)
+            trace = _listen(self.trace_socket, socket.SOCK_STREAM, 0o600)
             undo.pop_all()
-        return Sockets(hypervisor, xenstored)
+        self._read_only_socket.unlink(missing_ok=True)
+        self._read_only_socket.symlink_to(self.xenstored_socket.name)
+        return Sockets(hypervisor, xenstored, trace)
 
     def remove_sockets(self) -> None:
         """Remove the sockets' names; only for the lock's holder."""
-        self.hypervisor_socket.unlink(missing_ok=True)
-        self.xenstored_socket.unlink(missing_ok=True)
+        for path in (
+            self.hypervisor_socket,
+            self.xenstored_socket,
+            self._read_only_socket,
+            self.trace_socket,
+        ):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _read_only_socket(self) -> Path:
+        # Older clients ask for it; it has been the same as the other for long.
+        return self.xenstored_socket.with_name("socket_ro")
 
     def write_record(self, record: Record) -> None:
         """Write a domain's record, whole or not at all."""
@@ -179,15 +226,35 @@ class RunDir:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """The two listening sockets; whoever was handed them closes them."""
+    """The listening sockets; whoever was handed them closes them."""
 
     hypervisor: socket.socket
     xenstored: socket.socket
+    trace: socket.socket
+
+    def __iter__(self) -> Iterator[socket.socket]:
+        return iter((self.hypervisor, self.xenstored, self.trace))
+
+    def fds(self) -> tuple[int, ...]:
+        """Return their descriptors, as `of_fds` takes them."""
+        return tuple(sock.fileno() for sock in self)
+
+    @classmethod
+    def of_fds(cls, fds: Iterable[int]) -> Self:
+        """Return the sockets of these descriptors, and own them."""
+        return cls(*(socket.socket(fileno=fd) for fd in fds))
+
+    def refuse(self) -> None:
+        """Close them and refuse clients, whoever else has them open."""
+        for sock in self:
+            if sock.fileno() >= 0:
+                sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
 
     def close(self) -> None:
-        """Close both; again is harmless."""
-        self.hypervisor.close()
-        self.xenstored.close()
+        """Close all; again is harmless."""
+        for sock in self:
+            sock.close()
 
 
 def close_other_fds(keep: set[int]) -> None:

@@ -1,216 +1,278 @@
-"""XenStore as the daemon runs it: the engine, its sockets and every domain's ring."""
+"""XenStore as the daemon runs it: the store, its sockets and every domain's ring."""
 
 import asyncio
-import contextlib
+import errno
 import logging
+import os
 import re
 import socket
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Final
 
-from xenvirt.abi.ids import DOM0, DomId, Gfn, Port
-from xenvirt.abi.xs_wire import XsWire
-from xenvirt.errors import HypercallError, StoreError
-from xenvirt.hypervisor.interface import EventChannel
+from xenvirt.abi.ids import DOM0, DOMID_FIRST_RESERVED, DomId, Gfn, Port
+from xenvirt.errors import HypercallError
 from xenvirt.hypervisor.memory import STORE_GFN
 from xenvirt.hypervisor.system import System
-from xenvirt.native import XsRingPage
-from xenvirt.xenstore.engine import Engine
-from xenvirt.xenstore.framing import Message, MessageDecoder
-from xenvirt.xenstore.ring import RingServerTransport
-from xenvirt.xenstore.asyncio_server import StoreProtocol
-
-if TYPE_CHECKING:
-    from xenvirt.hypervisor.evtchn import PortEntry
+from xenvirt.xenstore.client import Client
+from xenvirt.xenstore.errors import StoreConnectionError, StoreNotFoundError
+from xenvirt.xenstore.server import StoreServer, Upcall, UpcallKind
 
 MAX_SOCKETS_PER_DOMAIN: Final = 64
 """Connections of one domain by `open_xenbus`; domain 0 has no limit."""
 
 _LIBXL: Final = "/libxl"
-_RING_INDICES: Final = slice(2048, 2064)
-"""req_cons, req_prod, rsp_cons and rsp_prod in the ring page (xs_wire.h)."""
-
-_BACKEND_PATH: Final = re.compile(rb"/local/domain/(\d{1,5})/backend/vif/.+")
+_BACKEND_PATH: Final = re.compile(r"/local/domain/(\d{1,5})/backend/vif/.+", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
+OnUpdate = Callable[[int, list[str]], None]
+"""Takes the id of the connection that asks, and the parameters."""
+
 
 class _Ring:
-    """One domain's ring: domain 0's port on its channel, and the transport."""
+    """Domain 0's end of a domain's ring, until `close`.
 
-    def __init__(
-        self, system: System, engine: Engine, domid: DomId, port: Port
-    ) -> None:
+    `was_bound`: an earlier daemon has had that end.
+    """
+
+    def __init__(self, system: System, domid: DomId) -> None:
         self._system = system
-        self._memory = system.memory(domid)
-        self._entry: PortEntry = system.ports.bind_interdomain(DOM0, domid, port)
-        # The port table's descriptors, which stay open until `close`.
-        channel = EventChannel(
-            self._entry.port, self._entry.pending_fd, self._entry.notify_fd
+        theirs = system.store_port(domid)
+        self.was_bound = theirs.remote_port is not None
+        self.entry = (
+            system.ports.bind_interdomain(DOM0, domid, theirs.port)
+            if theirs.remote_port is None
+            else system.ports.get(DOM0, theirs.remote_port)
         )
-        self._page = XsRingPage(self._memory.map, self._memory.store_offset, "server")
-        self._transport = RingServerTransport(engine, domid, self._page, channel)
-        self.port = port
+        self.page = system.memory(domid).store_page()
 
     def close(self) -> None:
-        self._transport.close()
-        self._page.close()
-        self._system.ports.close(DOM0, self._entry.port)
-
-    def reset(self) -> None:
-        """Empty both queues of a ring that is closed."""
-        offset = self._memory.store_offset
-        self._memory.map[offset + _RING_INDICES.start : offset + _RING_INDICES.stop] = (
-            bytes(16)
-        )
+        self.page.release()
+        self._system.ports.close(DOM0, self.entry.port)
 
 
 class StoreHost:
-    """Owns the engine and all that is connected to it.
+    """Owns the store and all that is connected to it.
 
-    It is what the engine asks about domains, what hypercalls ask about vifs, and where
-    `open_xenbus` ends. `on_backend(domid)` is called when the toolstack has written
-    a vif whose backend is in that domain, again for each change.
+    It does what the store cannot do by itself (upcalls), is what hypercalls ask about
+    vifs, and where `open_xenbus` ends. `on_backend(domid)` is called when the
+    toolstack has written a vif whose backend is in that domain, again for each
+    change; `on_update` gets each request for a live update, to be answered.
     """
 
-    def __init__(self, system: System, *, on_backend: Callable[[DomId], None]) -> None:
-        self.engine = Engine(self)
+    def __init__(
+        self,
+        system: System,
+        *,
+        journal: Path,
+        state_fd: int | None,
+        on_backend: Callable[[DomId], None],
+        on_update: OnUpdate,
+    ) -> None:
+        if state_fd is None:
+            self._store = StoreServer(journal)
+        else:
+            self._store = StoreServer.restore(state_fd, journal)
+            os.close(state_fd)
+        self._goes_on = state_fd is not None
         self._system = system
         self._on_backend = on_backend
+        self._on_update = on_update
         self._rings: dict[DomId, _Ring] = {}
-        self._clients: set[StoreProtocol] = set()
-        self._sockets: Counter[DomId] = Counter()
-        self._server: asyncio.Server | None = None
-        self._decoder = MessageDecoder()
-        self._watcher = self.engine.connect(DOM0, privileged=True)
-        self._watcher.wake = self._woken
-        self.engine.handle(
-            self._watcher, Message(XsWire.WATCH, 0, 0, f"{_LIBXL}\0vifs\0".encode())
+        self._stack = AsyncExitStack()
+        self._client: Client
+        self._loop = asyncio.get_running_loop()
+
+    def serve_known_rings(self) -> None:
+        """Take up what an earlier daemon served; what is of domains that are gone goes.
+
+        A domain finds that it has to connect again, but after a live update.
+        """
+        for domid in map(DomId, self._store.domains()):
+            if domid not in self._system.domains and domid < DOMID_FIRST_RESERVED:
+                self._store.domain_dead(domid)
+        for domain in self._system.domains:
+            self._store.domain_created(domain.domid)
+            if domain.domid != DOM0 and self._store.is_introduced(domain.domid):
+                self._serve_ring(domain.domid)
+
+    async def start(self, listening: Sequence[socket.socket]) -> None:
+        """Serve clients of two sockets, privileged ones and readers of the trace.
+
+        None are given if the store has them already; they are the store's now.
+        """
+        ours, theirs = socket.socketpair()
+        self._store.adopt(theirs, DOM0, privileged=True)
+        self._client = await self._stack.enter_async_context(
+            await Client.connect_socket(ours)
         )
-
-    async def listen(self, listening: socket.socket) -> None:
-        """Serve privileged clients on a listening socket, which it owns from now on."""
-
-        def client() -> StoreProtocol:
-            return self._client(DOM0, privileged=True)
-
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(client, sock=listening)
+        watching = self._loop.create_task(self._watch_vifs())
+        self._stack.push_async_callback(_cancelled, watching)
+        self._loop.add_reader(self._store.upcall_fd, self._take_upcalls)
+        self._stack.callback(self._loop.remove_reader, self._store.upcall_fd)
+        if listening:
+            clients, readers = listening
+            self._store.listen(clients)
+            self._store.trace(readers)
 
     async def close(self) -> None:
         """Stop serving everybody."""
+        await self._stack.aclose()
         for domid in list(self._rings):
-            self.release(domid)
-        if self._server is not None:
-            self._server.close()
-        for client in list(self._clients):
-            client.abort()
-        if self._server is not None:
-            await self._server.wait_closed()
+            self._release(domid)
+        self._store.close()
+
+    def save(self, *, force: bool) -> int:
+        """Stop, and leave everything to the next image; see `StoreServer.save`."""
+        return self._store.save(force=force)
+
+    def resume(self) -> None:
+        """Go on after `save`."""
+        self._store.resume()
+
+    def answer(self, conn_id: int, error: int = 0) -> None:
+        """Let a request for a live update end; see `StoreServer.answer`."""
+        self._store.answer(conn_id, error)
+
+    def nr_nodes(self) -> int:
+        """Return how many nodes there are."""
+        return self._store.nodes()
+
+    def domain_created(self, domid: DomId) -> None:
+        """There is such a domain from now on."""
+        self._store.domain_created(domid)
 
     def domain_dead(self, domid: DomId) -> None:
         """Drop a domain's connections, nodes and rights."""
-        self.release(domid)
-        self.engine.domain_dead(domid)
+        self._release(domid)
+        self._store.domain_dead(domid)
 
     def restart_ring(self, domid: DomId) -> None:
         """Begin anew with the empty ring of a domain whose process has died.
 
         Its watches and transactions go. Nothing happens if it is not introduced.
         """
-        ring = self._rings.get(domid)
-        if ring is not None:
-            self.introduce(domid, STORE_GFN, ring.port)
+        if domid in self._rings:
+            self._store.reset_ring(domid)
 
-    def exists(self, domid: DomId) -> bool:
-        """See `xenstore.domains.Domains`."""
-        return domid in self._system.domains
-
-    def introduce(self, domid: DomId, gfn: Gfn, port: Port) -> None:
-        """See `xenstore.domains.Domains`; a known domain's ring is emptied."""
-        try:
-            expected = self._system.store_port(domid).port
-            if (gfn, port) != (STORE_GFN, expected):
-                raise HypercallError(
-                    "EINVAL",
-                    f"the ring of domain {domid} is gfn {STORE_GFN} and port "
-                    f"{expected}, not gfn {gfn} and port {port}",
-                )
-            known = self._rings.pop(domid, None)
-            if known is not None:
-                known.close()
-                known.reset()
-            self._rings[domid] = _Ring(self._system, self.engine, domid, port)
-        except HypercallError as error:
-            _log.warning("XenStore cannot introduce domain %d: %s", domid, error)
-            raise StoreError(error.errno_name, "INTRODUCE", str(domid)) from error
-
-    def release(self, domid: DomId) -> None:
-        """See `xenstore.domains.Domains`."""
-        ring = self._rings.pop(domid, None)
-        if ring is not None:
-            ring.close()
-
-    def has_vif(self, backend_domid: DomId, frontend_domid: DomId) -> bool:
+    async def has_vif(self, backend_domid: DomId, frontend_domid: DomId) -> bool:
         """See `hypervisor.operations.VifRegistry`."""
-        return backend_domid in self._backends_of(frontend_domid)
+        return backend_domid in await self._backends_of(frontend_domid)
 
-    async def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
+    def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
         """See `hypervisor.operations.XenbusPort`; ENOSPC with too many of a domain."""
-        if not privileged and self._sockets[domid] >= MAX_SOCKETS_PER_DOMAIN:
+        if not privileged and self._store.sockets_of(domid) >= MAX_SOCKETS_PER_DOMAIN:
             raise HypercallError(
                 "ENOSPC",
                 f"domain {domid} has {MAX_SOCKETS_PER_DOMAIN} connections "
                 "to the store already",
             )
-        self._sockets[domid] += 1
-        client: StoreProtocol | None = None
+        self._store.adopt(sock, domid, privileged=privileged)
 
-        def make() -> StoreProtocol:
-            nonlocal client
-            client = self._client(domid, privileged=privileged)
-            return client
+    # What the store asks for.
 
+    def _take_upcalls(self) -> None:
+        while (upcall := self._store.next_upcall()) is not None:
+            if upcall.kind is UpcallKind.LIVE_UPDATE:
+                self._on_update(upcall.conn_id, upcall.parameters)
+            else:
+                self._loop.create_task(self._serve_upcall(upcall))
+
+    async def _serve_upcall(self, upcall: Upcall) -> None:
+        error = 0
+        domid = DomId(upcall.domid)
         try:
-            loop = asyncio.get_running_loop()
-            await loop.connect_accepted_socket(make, sock)
-        except BaseException:
-            self._sockets[domid] -= 1
+            if upcall.kind is UpcallKind.INTRODUCE:
+                self._introduce(domid, Gfn(upcall.gfn), Port(upcall.evtchn))
+            else:
+                self._release(domid)
+        except HypercallError as refused:
+            _log.warning(
+                "XenStore cannot %s domain %d: %s",
+                upcall.kind.name.lower(), domid, refused,
+            )  # fmt: skip
+            error = getattr(errno, refused.errno_name, errno.EINVAL)
+        except OSError as failed:
+            _log.error("XenStore cannot serve domain %d: %s", domid, failed)
+            error = failed.errno or errno.EIO
+        await self._system.keeper.settle()
+        self._store.answer(upcall.conn_id, error)
+
+    def _introduce(self, domid: DomId, gfn: Gfn, port: Port) -> None:
+        """Serve a ring; a known domain's is emptied."""
+        expected = self._system.store_port(domid).port
+        if (gfn, port) != (STORE_GFN, expected):
+            raise HypercallError(
+                "EINVAL",
+                f"the ring of domain {domid} is gfn {STORE_GFN} and port "
+                f"{expected}, not gfn {gfn} and port {port}",
+            )
+        if domid in self._rings:
+            self._store.reset_ring(domid)
+        else:
+            self._serve_ring(domid)
+
+    def _serve_ring(self, domid: DomId) -> None:
+        ring = _Ring(self._system, domid)
+        try:
+            self._store.add_ring(
+                domid,
+                ring.page,
+                ring.entry.pending_fd,
+                ring.entry.notify_fd,
+                served=ring.was_bound and not self._goes_on,
+            )
+        except OSError:
+            ring.close()
             raise
+        self._rings[domid] = ring
 
-    def _client(self, domid: DomId, *, privileged: bool) -> StoreProtocol:
-        def lost(client: StoreProtocol) -> None:
-            self._clients.discard(client)
-            self._sockets[domid] -= 1
+    def _release(self, domid: DomId) -> None:
+        ring = self._rings.pop(domid, None)
+        if ring is not None:
+            self._store.remove_ring(domid)
+            ring.close()
 
-        client = StoreProtocol(self.engine, domid, privileged=privileged, lost=lost)
-        self._clients.add(client)
-        return client
+    # What the toolstack has written.
 
-    def _backends_of(self, frontend_domid: DomId) -> Iterator[DomId]:
+    async def _watch_vifs(self) -> None:
+        with suppress(StoreConnectionError):
+            async with self._client.watch(_LIBXL) as changes:
+                async for path in changes:
+                    parts = path.split("/")
+                    if len(parts) > 2:
+                        await self._look(parts[2])
+                    else:
+                        for frontend in await self._children(_LIBXL):
+                            await self._look(frontend)
+
+    async def _look(self, frontend: str) -> None:
+        if frontend.isascii() and frontend.isdigit():
+            for backend in await self._backends_of(DomId(int(frontend))):
+                self._on_backend(backend)
+
+    async def _backends_of(self, frontend_domid: DomId) -> set[DomId]:
         # Only domain 0 can write there, so neither end can invent a vif.
         vifs = f"{_LIBXL}/{frontend_domid}/device/vif"
-        directory = self.engine.store.get(vifs)
-        for devid in directory.children if directory is not None else ():
-            node = self.engine.store.get(f"{vifs}/{devid}/backend")
-            match = _BACKEND_PATH.fullmatch(node.value) if node is not None else None
-            if match is not None:
-                yield DomId(int(match[1]))
+        found = set()
+        for devid in await self._children(vifs):
+            with suppress(StoreNotFoundError):
+                path = await self._client.read(f"{vifs}/{devid}/backend")
+                match = _BACKEND_PATH.fullmatch(path)
+                if match is not None:
+                    found.add(DomId(int(match[1])))
+        return found
 
-    def _woken(self) -> None:
-        # It is called from within a request of somebody else's.
-        asyncio.get_running_loop().call_soon(self._read_events)
+    async def _children(self, path: str) -> list[str]:
+        try:
+            return await self._client.ls(path)
+        except StoreNotFoundError:
+            return []
 
-    def _read_events(self) -> None:
-        events = self._decoder.feed(b"".join(self._watcher.take()))
-        frontends = {
-            path[2]
-            for event in events
-            if event.type == XsWire.WATCH_EVENT
-            and len(path := event.payload.split(b"/")) > 2
-        }
-        for frontend in frontends:
-            with contextlib.suppress(ValueError):
-                for backend in self._backends_of(DomId(int(frontend))):
-                    self._on_backend(backend)
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

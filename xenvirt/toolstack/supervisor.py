@@ -17,10 +17,11 @@ from xenvirt.errors import HypercallError
 from xenvirt.toolstack.launcher_client import LauncherClient, unpack
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from xenvirt.hypervisor.keeper import Records
     from xenvirt.hypervisor.wire import Packet
+    from xenvirt.toolstack.inheritance import RunningEnd
 
 Role = Literal["frontend", "backend"]
 
@@ -82,6 +83,22 @@ class Policy:
         if key in self._runs:
             raise HypercallError("EEXIST", f"there is a {end} already")
         self._runs[key] = _Run(end)
+
+    def adopt(self, end: End, pid: int | None, restarts: int, now: float) -> None:
+        """Take over an end of an earlier daemon; one without a process died since."""
+        run = _Run(end, pid, started=now, restarts=restarts, starting=False)
+        self._runs[end.role, end.domid] = run
+        if pid is None:
+            self._schedule(run, now)
+            _log.warning("%s died while the daemon was gone; starting it again", end)
+
+    def running(self) -> int:
+        """Return how many ends have a process."""
+        return sum(1 for run in self._runs.values() if run.pid is not None)
+
+    def restarts(self, end: End) -> int:
+        """Return how often the end was started again."""
+        return self._runs[end.role, end.domid].restarts
 
     def knows(self, role: Role, domid: DomId) -> bool:
         """Return whether such an end should run, or still does."""
@@ -187,8 +204,9 @@ class Policy:
 
 
 class Supervisor:
-    """Starts and stops ends through the launcher, whose socket it owns.
+    """Starts and stops ends through the launcher.
 
+    Each end that should run has a record there, `end/ROLE/DOMID`, over a crash.
     `before_restart` is called before an end that died is started again, and
     `on_launcher_gone` if the launcher ends by itself; every end has been
     told by the kernel to end then.
@@ -196,27 +214,63 @@ class Supervisor:
 
     def __init__(
         self,
-        sock: "socket.socket",
+        launcher: LauncherClient,
         *,
         before_restart: "Callable[[End], None]",
         on_launcher_gone: "Callable[[], None]",
     ) -> None:
         self.policy = Policy()
-        self.launcher = LauncherClient(
-            sock, on_exited=self._exited, on_gone=self._launcher_gone
-        )
+        self.launcher = launcher
         self._before_restart = before_restart
         self._on_launcher_gone = on_launcher_gone
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._gone: dict[tuple[Role, DomId], asyncio.Event] = {}
+        self._strays: dict[int, asyncio.Event] = {}
         self._term_timeout_s = TERM_TIMEOUT_S
+        launcher.start(on_exited=self._exited, on_gone=self._launcher_gone)
 
     def close(self) -> None:
-        """Let go of the launcher, which then takes down whatever is left."""
+        """Let go of the launcher."""
         if self._timer is not None:
             self._timer.cancel()
         self.launcher.close()
+
+    def adopt(self, records: "Records", running: "Iterable[RunningEnd]") -> None:
+        """Take over the ends of an earlier daemon, whose records are taken out."""
+        pids = {(end.role, end.domid): end for end in running}
+        for key in [key for key in records if key.startswith("end/")]:
+            value = records.pop(key).value
+            _, role, domid = key.split("/")
+            netns = value["netns"]
+            end = End(
+                "frontend" if role == "frontend" else "backend",
+                DomId(int(domid)),
+                str(value["name"]),
+                None if netns is None else str(netns),
+            )
+            process = pids.pop((end.role, end.domid), None)
+            self.policy.adopt(
+                end,
+                process.pid if process is not None else None,
+                int(str(value["restarts"])),
+                self._loop.time(),
+            )
+        self._strays = {end.pid: asyncio.Event() for end in pids.values()}
+
+    async def begin(self) -> None:
+        """Start what `adopt` found dead; kill what nobody wants.
+
+        That are the ends of what an earlier daemon had not completed.
+        """
+        self._arm()
+        for pid in self._strays:
+            self._send_signal(pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_TIMEOUT_S):
+                for gone in list(self._strays.values()):
+                    await gone.wait()
+        self._strays.clear()
 
     async def start(self, end: End) -> None:
         """Start an end and keep it running; HypercallError if it cannot be started."""
@@ -233,6 +287,7 @@ class Supervisor:
         """
         self.policy.unwant(role, domid)
         if not self.policy.knows(role, domid):
+            self.launcher.drop(f"end/{role}/{domid}")
             return
         gone = self._gone.setdefault((role, domid), asyncio.Event())
         for sig, timeout_s in (
@@ -270,6 +325,14 @@ class Supervisor:
             if started is not None and not started.done():
                 started.set_result(None)
 
+        self.launcher.put(
+            f"end/{end.role}/{end.domid}",
+            {
+                "name": end.name,
+                "netns": end.netns,
+                "restarts": self.policy.restarts(end),
+            },
+        )
         self.launcher.request(
             answer,
             "spawn",
@@ -294,16 +357,22 @@ class Supervisor:
     def _signal(self, role: Role, domid: DomId, sig: signal.Signals) -> None:
         pid = self.policy.pid(role, domid)
         if pid is not None:
-            # It may have ended already, which `_exited` is about to tell.
-            self.launcher.request(lambda _: None, "signal", pid=pid, sig=int(sig))
+            self._send_signal(pid, sig)
+
+    def _send_signal(self, pid: int, sig: signal.Signals) -> None:
+        # It may have ended already, which `_exited` is about to tell.
+        self.launcher.request(lambda _: None, "signal", pid=pid, sig=int(sig))
 
     def _exited(self, pid: int, status: int) -> None:
+        if pid in self._strays:
+            self._strays[pid].set()
         end = self.policy.exited(pid, status, self._loop.time())
         if end is not None:
             self._after_change(end)
 
     def _after_change(self, end: End) -> None:
         if not self.policy.knows(end.role, end.domid):
+            self.launcher.drop(f"end/{end.role}/{end.domid}")
             gone = self._gone.pop((end.role, end.domid), None)
             if gone is not None:
                 gone.set()

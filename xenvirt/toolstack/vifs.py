@@ -90,13 +90,21 @@ def write(host: Host, planned: Plan) -> VifPaths:
     LocalError if the devid is taken.
     """
 
+    tried: list[VifPaths] = []
+
     def work(nodes: SyncNodes) -> VifPaths:
+        for paths in tried:
+            # It was done, though the daemon was killed before it said so.
+            mac = vif_nodes.read_or_none(nodes, f"{paths.libxl}/mac")
+            if mac == planned.config.mac:
+                return paths
         devid = _choose_devid(nodes, planned)
         paths = VifPaths(planned.frontend_id, planned.backend_id, devid)
         vif_nodes.write(nodes, paths, planned.config)
+        tried.append(paths)
         return paths
 
-    return host.store.transact(work)
+    return host.store.transact(work, idempotent=True)
 
 
 def connect(
@@ -175,7 +183,8 @@ def remove(
     deadline = time.monotonic() + timeout_s
     for paths in vifs:
         host.store.transact(
-            partial(vif_nodes.begin_removal, paths=paths, forced=forced)
+            partial(vif_nodes.begin_removal, paths=paths, forced=forced),
+            idempotent=True,
         )
     closed = [_wait_closed(host, paths, deadline) for paths in vifs]
     failures = []
@@ -184,7 +193,7 @@ def remove(
             _run_offline(host, paths)
         except XenvirtError as error:
             failures.append(error)
-        host.store.transact(partial(vif_nodes.remove, paths=paths))
+        host.store.transact(partial(vif_nodes.remove, paths=paths), idempotent=True)
     if failures and not forced:
         raise failures[0]
     return all(closed)
@@ -313,7 +322,7 @@ def _without_vifname(
     Linux's scripts know a backend that makes vif1.0, not one that takes the name.
     """
     path = f"{paths.backend}/vifname"
-    host.store.transact(partial(remove_if_there, path=path))
+    host.store.transact(partial(remove_if_there, path=path), idempotent=True)
     try:
         yield
     finally:

@@ -132,6 +132,8 @@ async def _run_frontend(hypervisor: HypervisorClient, name: str, run_dir: str) -
     async with AsyncExitStack() as stack:
         stack.callback(info.close)
         store = await stack.enter_async_context(await _connect_ring(info))
+        # Nothing else tells that the other end of a ring has died.
+        hypervisor.when_lost(store.reconnect)
         worker = Worker(f"xennet-{info.domid}")
         stack.callback(worker.close)
         slabs = Slabs(info.memory, info.store_gfn + 1)
@@ -151,8 +153,13 @@ async def _connect_ring(info: StartInfo) -> Client:
     offset = info.store_gfn * PAGE_SIZE
     mapping = mmap.mmap(info.memory.fd, offset + PAGE_SIZE)
     page = XsRingPage(mapping, offset, role="client")
+    channel = _StoreChannel(info.store)
+
+    async def same_channel() -> _StoreChannel:
+        return channel
+
     log.info("xenbus0: using event channel %d", info.store.port)
-    return await Client.connect_ring(page, _StoreChannel(info.store))
+    return await Client.connect_ring(page, channel, reconnect=same_channel)
 
 
 async def _run_backend(
@@ -160,7 +167,9 @@ async def _run_backend(
 ) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
-            await Client.connect_socket(await hypervisor.open_xenbus())
+            await Client.connect_socket(
+                await hypervisor.open_xenbus(), reconnect=hypervisor.open_xenbus
+            )
         )
         worker = Worker(f"xvif-{domid}")
         stack.callback(worker.close)
@@ -178,7 +187,7 @@ async def _run_backend(
 
 async def _run(role: str, domid: DomId, name: str, run_dir: str) -> None:
     async with AsyncExitStack() as stack:
-        hypervisor = HypervisorClient(Path(run_dir) / HYPERVISOR_SOCKET)
+        hypervisor = HypervisorClient(Path(run_dir) / HYPERVISOR_SOCKET, lasting=True)
         stack.callback(hypervisor.close)
         if role == "frontend":
             serving = asyncio.create_task(_run_frontend(hypervisor, name, run_dir))

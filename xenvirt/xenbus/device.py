@@ -62,7 +62,7 @@ class XenbusDevice:
 
         log.info("%s: %s -> %s", self.label, self.state.label, state.label)
         self.state = state
-        return await self.store.transact(write)
+        return await self.store.transact(write, idempotent=True)
 
     async def read(self, key: str, default: str | None = None) -> str | None:
         """A key of the own node."""
@@ -101,7 +101,7 @@ class XenbusDevice:
                 await transaction.write(f"{self.nodename}/{key}", value)
             return True
 
-        return await self.store.transact(write)
+        return await self.store.transact(write, idempotent=True)
 
     async def error(self, number: int, message: str) -> None:
         """Log an error and leave it where tools look: error/<nodename>/error."""

@@ -81,8 +81,7 @@ class StandaloneStore:
         """Answer what needs a hypervisor until `stop_fd` is readable."""
         while True:
             self._answer_all()
-            readable, _, _ = select.select([self._server.upcall_fd, stop_fd], [], [])
-            if stop_fd in readable:
+            if stop_fd in _readable(self._server.upcall_fd, stop_fd):
                 return
 
     def _introduce(self, domid: int) -> None:
@@ -94,8 +93,7 @@ class StandaloneStore:
             ours.sendall(encode(XsWire.INTRODUCE, 1, 0, request.payload))
             replied = False
             while not replied:
-                fds = [self._server.upcall_fd, ours.fileno()]
-                readable, _, _ = select.select(fds, [], [])
+                readable = _readable(self._server.upcall_fd, ours.fileno())
                 self._answer_all()
                 replied = ours.fileno() in readable
 
@@ -117,6 +115,14 @@ class StandaloneStore:
                 log.warning("live-update refused: a stand-alone store is not replaced")
                 return errno.ENOSYS
         return 0
+
+
+def _readable(*fds: int) -> set[int]:
+    """Wait until some are readable. Not by select, which ends at descriptor 1023."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll()}
 
 
 @contextmanager

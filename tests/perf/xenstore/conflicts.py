@@ -15,6 +15,5 @@ def measure(bench: Bench, name: str) -> Figures:
         figures = bench.programs.figures("conflicts", store.socket, CLIENTS, COMMITS)
     return {
         Measure("10,000 commits", "s"): figures["seconds"],
-        Measure("a commit", "us"): 1e6 * figures["seconds"] / COMMITS,
         Measure("retries for a commit", ""): figures["retries"] / COMMITS,
     }

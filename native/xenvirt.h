@@ -228,22 +228,20 @@ int xv_worker_remove(struct xv_worker *worker, struct xv_queue *queue);
 /* ---- a XenStore ring page: xs_ring.c ---- */
 
 /**
- * xv_xs_ring_read() - Take bytes out of one of the page's two queues.
+ * xv_xs_ring_read() - Take bytes of replies, as the domain.
  * @page:	struct xenstore_domain_interface
- * @server:	true: requests; false: replies
  * @data:	Room for @len bytes (output)
  *
  * Return: bytes taken, 0 when empty, -EIO when the indices cannot be.
  */
-int xv_xs_ring_read(void *page, bool server, void *data, uint32_t len);
+int xv_xs_ring_read(void *page, void *data, uint32_t len);
 
 /**
- * xv_xs_ring_write() - Put bytes into one of the page's two queues.
- * @server:	true: replies; false: requests
+ * xv_xs_ring_write() - Put bytes of requests, as the domain.
  *
  * Return: bytes put, 0 when full, -EIO when the indices cannot be.
  */
-int xv_xs_ring_write(void *page, bool server, const void *data, uint32_t len);
+int xv_xs_ring_write(void *page, const void *data, uint32_t len);
 
 /* One 32-bit word of the page at a byte offset, with acquire or release. */
 uint32_t xv_xs_ring_load(const void *page, uint32_t offset);

@@ -93,24 +93,20 @@ int xs_ring_put(struct xenstore_domain_interface *page, uint32_t *rsp_prod,
                len);
 }
 
-int xv_xs_ring_read(void *page, bool server, void *data, uint32_t len)
+int xv_xs_ring_read(void *page, void *data, uint32_t len)
 {
     struct xenstore_domain_interface *intf = page;
-    uint32_t *cons_word = server ? &intf->req_cons : &intf->rsp_cons;
-    uint32_t cons = shared_read(cons_word);
+    uint32_t cons = shared_read(&intf->rsp_cons);
 
-    return take(server ? intf->req : intf->rsp, cons_word,
-                server ? &intf->req_prod : &intf->rsp_prod, &cons, data, len);
+    return take(intf->rsp, &intf->rsp_cons, &intf->rsp_prod, &cons, data, len);
 }
 
-int xv_xs_ring_write(void *page, bool server, const void *data, uint32_t len)
+int xv_xs_ring_write(void *page, const void *data, uint32_t len)
 {
     struct xenstore_domain_interface *intf = page;
-    uint32_t *prod_word = server ? &intf->rsp_prod : &intf->req_prod;
-    uint32_t prod = shared_read(prod_word);
+    uint32_t prod = shared_read(&intf->req_prod);
 
-    return put(server ? intf->rsp : intf->req, prod_word,
-               server ? &intf->rsp_cons : &intf->req_cons, &prod, data, len);
+    return put(intf->req, &intf->req_prod, &intf->req_cons, &prod, data, len);
 }
 
 uint32_t xv_xs_ring_load(const void *page, uint32_t offset)

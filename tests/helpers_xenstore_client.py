@@ -45,7 +45,7 @@ class Ring:
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self.memory = mmap.mmap(-1, 4096)
-        self.page = XsRingPage(self.memory, 0, "client")
+        self.page = XsRingPage(self.memory, 0)
         stack.callback(self.page.close)
         self.server_end, self.client_end = stack.enter_context(event_channel())
 

@@ -7,14 +7,12 @@ alive what C points at; C's -errno becomes an OSError, its GNTST_* a GrantError.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 # Spelt as re-exports: tests look at C's declarations through this module.
 from xenvirt._native import ffi as ffi
 from xenvirt._native import lib as lib
 from xenvirt.errors import GrantError, RingIndexError
-
-RingRole = Literal["server", "client"]
 
 CAPABILITIES: Final[Mapping[str, int]] = {
     "CAP_NET_ADMIN": 12,
@@ -108,16 +106,15 @@ class PeerGrantTable:
 
 
 class XsRingPage:
-    """One side of a domain's XenStore ring page (xs_wire.h), with barriers."""
+    """The domain's side of its XenStore ring page (xs_wire.h), with barriers."""
 
     _SERVER_FEATURES: Final = 2064
     _CONNECTION: Final = 2068
     _ERROR: Final = 2072
 
-    def __init__(self, memory: WritableBuffer, offset: int, role: RingRole) -> None:
+    def __init__(self, memory: WritableBuffer, offset: int) -> None:
         self._memory = ffi.from_buffer(memory, require_writable=True)
         self._page = self._memory + offset
-        self._server = role == "server"
 
     def close(self) -> None:
         """Let go of the memory, which could not be unmapped before; no use after it."""
@@ -126,16 +123,14 @@ class XsRingPage:
     def read(self, limit: int) -> bytes:
         """Take up to `limit` bytes that the other side wrote; b"" when empty."""
         data = ffi.new("uint8_t[]", limit)
-        n: int = lib.xv_xs_ring_read(self._page, self._server, data, limit)
+        n: int = lib.xv_xs_ring_read(self._page, data, limit)
         if n < 0:
             raise RingIndexError("producer and consumer index are too far apart")
         return bytes(ffi.buffer(data, n))
 
     def write(self, data: bytes | memoryview) -> int:
         """Put as many bytes as there is room for; returns how many."""
-        n: int = lib.xv_xs_ring_write(
-            self._page, self._server, ffi.from_buffer(data), len(data)
-        )
+        n: int = lib.xv_xs_ring_write(self._page, ffi.from_buffer(data), len(data))
         if n < 0:
             raise RingIndexError("producer and consumer index are too far apart")
         return n

@@ -397,6 +397,8 @@ void xs_conn_sent(struct xs_engine *engine, struct xs_conn *conn, size_t len)
         free(conn->event_bucket);
         conn->event_bucket = NULL;
     }
+    if (engine->stalled != NULL)
+        xs_engine_check_stalled(engine);
 }
 
 uint64_t xs_conn_expire(struct xs_engine *engine, struct xs_conn *conn,

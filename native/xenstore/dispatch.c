@@ -279,6 +279,8 @@ static void serve_one(struct xs_request *request)
     xs_cause_unref(engine, request->cause);
     if (!conn->privileged)
         xs_engine_check_memory(engine, conn->domain);
+    if (engine->stalled != NULL)
+        xs_engine_check_stalled(engine);
     if (engine->store.generation > generation)
         xs_engine_fold_journal(engine);
 }

@@ -50,6 +50,7 @@ struct xs_domain {
     int32_t credit;           /* see rate.h */
     uint64_t credit_ms;
     struct xs_conn *conns; /* those that speak as it */
+    struct xs_domain *stalled_next;
 };
 
 struct xs_domains {

@@ -123,6 +123,8 @@ void xs_engine_timeout(struct xs_engine *engine)
         expire_events(engine);
     if (engine->now_ms >= engine->delay_due_ms)
         end_delays(engine);
+    if (engine->stalled != NULL)
+        xs_engine_check_stalled(engine);
 }
 
 /* ---- upcalls ---- */

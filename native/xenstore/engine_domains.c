@@ -175,6 +175,16 @@ static void remove_targets(struct xs_engine *engine, uint16_t domid)
     }
 }
 
+static void unstall(struct xs_engine *engine, struct xs_domain *domain)
+{
+    struct xs_domain **link = &engine->stalled;
+
+    while (*link != NULL && *link != domain)
+        link = &(*link)->stalled_next;
+    if (*link == domain)
+        *link = domain->stalled_next;
+}
+
 void xs_engine_domain_dead(struct xs_engine *engine, uint16_t domid)
 {
     struct xs_domain *domain = xs_domain_find(&engine->domains, domid);
@@ -190,11 +200,30 @@ void xs_engine_domain_dead(struct xs_engine *engine, uint16_t domid)
     remove_targets(engine, domid);
     if (domain->sharing)
         xs_rate_leave(&engine->rate, domain);
+    unstall(engine, domain);
     xs_engine_note_forget(engine, domid);
     xs_domain_forget(&engine->domains, domain);
     xs_store_commit(&engine->store);
     if (introduced)
         xs_watches_fire_special(engine, NULL, release_domain, domid);
+}
+
+void xs_engine_check_stalled(struct xs_engine *engine)
+{
+    struct xs_domain *domain = engine->stalled;
+
+    while (domain != NULL) {
+        struct xs_domain *next = domain->stalled_next;
+
+        xs_engine_check_memory(engine, domain);
+        if (!domain->hard_reported) {
+            unstall(engine, domain);
+            for (struct xs_conn *conn = domain->conns; conn;
+                 conn = conn->kin_next)
+                xs_conn_wake(engine, conn);
+        }
+        domain = next;
+    }
 }
 
 void xs_engine_check_memory(struct xs_engine *engine, struct xs_domain *domain)
@@ -212,6 +241,10 @@ void xs_engine_check_memory(struct xs_engine *engine, struct xs_domain *domain)
         what = "exceeds soft memory quota";
     else if (!soft && domain->soft_reported)
         what = "below soft memory quota again";
+    if (hard && !domain->hard_reported) {
+        domain->stalled_next = engine->stalled;
+        engine->stalled = domain;
+    }
     domain->hard_reported = hard;
     domain->soft_reported = soft;
     if (what != NULL)

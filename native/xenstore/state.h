@@ -46,6 +46,7 @@ struct xs_engine {
     struct xs_conn *conns, *newest;
     struct xs_conn *woken, **last_woken;
     struct xs_conn *scratch_user; /* whose input is in @scratch */
+    struct xs_domain *stalled; /* domains beyond their memory quota */
     struct xs_pending *upcalls, **last_upcall;
     struct xs_pending *unanswered;
     xs_trace_fn *trace;
@@ -94,7 +95,11 @@ void xs_engine_introduce(struct xs_engine *engine, uint16_t domid);
 /* What is known of a domain that exists and has its share of the write rate. */
 struct xs_domain *xs_engine_domain(struct xs_engine *engine, uint16_t domid);
 
-/* Report memory quotas that a domain has just passed. */
+/*
+ * Report memory quotas that a domain has just passed, and go on with the requests of those
+ * that have come below theirs again.
+ */
 void xs_engine_check_memory(struct xs_engine *engine, struct xs_domain *domain);
+void xs_engine_check_stalled(struct xs_engine *engine);
 
 #endif

@@ -214,7 +214,7 @@ def read_over_ring(client: SyncClient, path: bytes) -> bytes:
     _, fds = client.call("start_info", **{"as": 1})
     memory_fd, pending_fd, notify_fd = fds
     memory = mmap.mmap(memory_fd, 65 * 4096)
-    page = XsRingPage(memory, 64 * 4096, "client")
+    page = XsRingPage(memory, 64 * 4096)
     request = HEADER.pack(XsWire.READ, 5, 0, len(path) + 1) + path + b"\0"
     assert page.write(request) == len(request)
     os.eventfd_write(notify_fd, 1)
@@ -246,7 +246,7 @@ def test_a_domain_that_breaks_its_ring_breaks_nothing_else(
         assert xs_request(store, XsWire.INTRODUCE, b"1\x0064\x001\0") == b"OK\0"
         _, fds = client.call("start_info", **{"as": 1})
         memory = mmap.mmap(fds[0], 65 * 4096)
-        page = XsRingPage(memory, 64 * 4096, "client")
+        page = XsRingPage(memory, 64 * 4096)
         memory[64 * 4096 + 2052 : 64 * 4096 + 2056] = b"\xff\xff\xff\x7f"
         os.eventfd_write(fds[2], 1)
         eventually(lambda: page.error == 2, "no ring index error")

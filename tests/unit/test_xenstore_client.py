@@ -19,7 +19,7 @@ from xenvirt.xenstore.errors import (
     StoreTooBigError,
     request_error,
 )
-from xenvirt.xenstore.perms import Perm
+from xenvirt.xenstore.perms import Access, Perm
 
 
 @TRANSPORTS
@@ -36,8 +36,11 @@ def test_nodes_are_written_listed_read_and_removed(transport: str) -> None:
             await guest.rm("data/b")
             assert not await guest.exists("data/b")
             assert await guest.exists("data/c")
-            await guest.set_perms("data/c", ["n1", Perm(1, 2)])
-            assert await guest.get_perms("data/c") == (Perm(0, 1), Perm(1, 2))
+            await guest.set_perms("data/c", ["n1", Perm(Access.READ, 2)])
+            assert await guest.get_perms("data/c") == (
+                Perm(Access.NONE, 1),
+                Perm(Access.READ, 2),
+            )
 
     run(main())
 

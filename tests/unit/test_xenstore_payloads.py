@@ -10,7 +10,7 @@ from xenvirt.xenstore.errors import (
     StoreProtocolError,
 )
 from xenvirt.xenstore.payloads import MAX_RESTARTS, PartialListing
-from xenvirt.xenstore.perms import Perm
+from xenvirt.xenstore.perms import Access, Perm
 from xenvirt.xenstore.requests import Request
 
 
@@ -36,7 +36,7 @@ from xenvirt.xenstore.requests import Request
         (requests.mkdir("/a"), XsWire.MKDIR, b"/a\0"),
         (requests.rm("/a"), XsWire.RM, b"/a\0"),
         (
-            requests.set_perms("/a", ["n1", Perm(3, 2)]),
+            requests.set_perms("/a", ["n1", Perm(Access.BOTH, 2)]),
             XsWire.SET_PERMS,
             b"/a\0n1\0b2\0",
         ),
@@ -81,7 +81,11 @@ def test_there_is_a_request_of_every_type() -> None:
         (requests.read_bytes("/a"), b"\0\xff", b"\0\xff"),
         (requests.directory("/a"), b"a\0b\0", ["a", "b"]),
         (requests.directory("/a"), b"", []),
-        (requests.get_perms("/a"), b"n5\0r0\0", (Perm(0, 5), Perm(1, 0))),
+        (
+            requests.get_perms("/a"),
+            b"n5\0r0\0",
+            (Perm(Access.NONE, 5), Perm(Access.READ, 0)),
+        ),
         (requests.transaction_start(), b"7\0", 7),
         (requests.domain_path(1), b"/local/domain/1\0", "/local/domain/1"),
         (requests.is_domain_introduced(1), b"T\0", True),

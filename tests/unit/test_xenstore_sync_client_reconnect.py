@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.helpers_xenstore import listening, running_server
-from xenvirt.abi.xs_wire import XsWire
+from xenvirt.abi.xs_wire import HEADER, XsWire
 from xenvirt.xenstore import requests
 from xenvirt.xenstore.errors import (
     RequestError,
     StoreAgainError,
     StoreConnectionError,
     StoreNotFoundError,
+    StoreProtocolError,
     StoreUncertainError,
 )
 from xenvirt.xenstore.framing import MessageDecoder, encode
@@ -255,6 +256,16 @@ def test_a_commit_in_flight_is_done_again_if_that_is_the_same(tmp_path: Path) ->
     ):
         assert client.transact(numbered(), idempotent=True) == 3
         assert values == [b"1", b"2", b"3"]
+
+
+def test_a_store_that_breaks_the_protocol_is_not_believed() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, SyncClient.from_socket(theirs) as client:
+        ours.sendall(HEADER.pack(XsWire.READ, 1, 0, 4097))
+        with pytest.raises(StoreProtocolError, match="4097"):
+            client.read("/")
+        with pytest.raises(StoreConnectionError, match="no connection"):
+            client.read("/")
 
 
 def test_a_request_error_is_no_loss(client: SyncClient) -> None:

@@ -152,7 +152,7 @@ async def _connect_ring(info: StartInfo) -> Client:
     assert info.store is not None
     offset = info.store_gfn * PAGE_SIZE
     mapping = mmap.mmap(info.memory.fd, offset + PAGE_SIZE)
-    page = XsRingPage(mapping, offset, role="client")
+    page = XsRingPage(mapping, offset)
     channel = _StoreChannel(info.store)
 
     async def same_channel() -> _StoreChannel:

@@ -5,9 +5,8 @@
 
 from typing import Final, NamedTuple
 
-from xenvirt.abi.ids import DOM0
 from xenvirt.abi.xs_wire import HEADER, XENSTORE_PAYLOAD_MAX
-from xenvirt.errors import PeerError
+from xenvirt.xenstore.errors import StoreProtocolError
 
 HEADER_SIZE: Final = HEADER.size
 
@@ -24,36 +23,22 @@ class Message(NamedTuple):
     payload: bytes
 
 
-class FramingError(PeerError):
-    """A header announces more than 4096 bytes.
-
-    `messages` are the complete ones before it in the same feed.
-    """
-
-    def __init__(self, length: int, *, domid: int, messages: list[Message]) -> None:
-        super().__init__(
-            f"XenStore message of {length} bytes exceeds {XENSTORE_PAYLOAD_MAX}",
-            domid=domid,
-        )
-        self.messages = messages
-
-
 def encode(type_: int, req_id: int, tx_id: int, payload: bytes) -> bytes:
     """The message's bytes; the caller has checked the payload's length."""
     return HEADER.pack(type_, req_id, tx_id, len(payload)) + payload
 
 
 class MessageDecoder:
-    """Cuts a stream into messages; `domid` is who to blame for a bad one."""
+    """Cuts a stream into messages."""
 
-    def __init__(self, domid: int = DOM0) -> None:
-        self._domid = domid
+    def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that `data` completes.
 
-        Raises FramingError; nothing after that can be decoded.
+        Raises StoreProtocolError for a header that announces more than 4096 bytes.
+        What came in the same piece before it is lost; nothing after it can be decoded.
         """
         if self._rest:
             data = self._rest + data
@@ -62,7 +47,9 @@ class MessageDecoder:
         while end - start >= HEADER_SIZE:
             type_, req_id, tx_id, length = HEADER.unpack_from(data, start)
             if length > XENSTORE_PAYLOAD_MAX:
-                raise FramingError(length, domid=self._domid, messages=messages)
+                raise StoreProtocolError(
+                    f"XenStore message of {length} bytes exceeds {XENSTORE_PAYLOAD_MAX}"
+                )
             body = start + HEADER_SIZE
             if body + length > end:
                 break

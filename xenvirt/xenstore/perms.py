@@ -5,21 +5,34 @@ entry names the owner, and its letter is for everybody who is not listed; later 
 grant to one domain each, the first match wins. The owner has every right.
 """
 
+from enum import IntFlag
 from typing import Final, NamedTuple
 
 from xenvirt.errors import StoreError
 
-READ: Final = 1
-WRITE: Final = 2
 
-_LETTERS: Final = {"n": 0, "r": READ, "w": WRITE, "b": READ | WRITE}
+class Access(IntFlag):
+    """What an entry grants."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+    BOTH = 3
+
+
+_LETTERS: Final = {
+    "n": Access.NONE,
+    "r": Access.READ,
+    "w": Access.WRITE,
+    "b": Access.BOTH,
+}
 _LETTER_OF: Final = {access: letter for letter, access in _LETTERS.items()}
 
 
 class Perm(NamedTuple):
-    """One entry: bits of READ and WRITE, and for which domain."""
+    """One entry: what, and to which domain."""
 
-    access: int
+    access: Access
     domid: int
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ from xenvirt.xenstore.errors import (
     connection_error,
     request_error,
 )
-from xenvirt.xenstore.framing import FramingError, Message, MessageDecoder, encode
+from xenvirt.xenstore.framing import Message, MessageDecoder, encode
 from xenvirt.xenstore.requests import Request
 from xenvirt.xenstore.retries import not_again
 from xenvirt.xenstore.transports import Opener, Transport
@@ -72,8 +72,6 @@ class _Stream:
             return
         try:
             self._session.serve(self._decoder.feed(data))
-        except FramingError as error:
-            self.end(StoreProtocolError(str(error)))
         except StoreProtocolError as error:
             self.end(error)
 

@@ -18,7 +18,7 @@ from xenvirt.xenstore.errors import (
     connection_error,
     request_error,
 )
-from xenvirt.xenstore.framing import FramingError, Message, MessageDecoder, encode
+from xenvirt.xenstore.framing import Message, MessageDecoder, encode
 from xenvirt.xenstore.requests import Request
 from xenvirt.xenstore.retries import not_again
 
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _CHUNK: Final = 65536
 _RETRY_S: Final = 0.02
+"""Between two looks for a server that is not there; nothing tells when it comes."""
 
 _IN_FLIGHT: Final = 32
 """Requests that are sent at once: so many fit into a socket's buffer at their longest,
@@ -204,18 +205,20 @@ class SyncConnection:
         if not data:
             raise connection_error("closed by the store")
         try:
-            messages = self._decoder.feed(data)
-        except FramingError as error:
+            self._take(self._decoder.feed(data))
+        except StoreProtocolError:
             self._socket.close()
-            raise StoreProtocolError(str(error)) from error
-        for message in messages:
-            if message.type != XsWire.WATCH_EVENT:
-                self._replies.append(message)
-                continue
-            path, token = payloads.parse_event(message.payload)
-            if token in self._queues:
-                self._queues[token].put(path)
+            raise
         return True
+
+    def _take(self, messages: list[Message]) -> None:
+        for message in messages:
+            if message.type == XsWire.WATCH_EVENT:
+                path, token = payloads.parse_event(message.payload)
+                if token in self._queues:
+                    self._queues[token].put(path)
+            else:
+                self._replies.append(message)
 
     def _reopen(self, loss: StoreConnectionError) -> None:
         """Connect again and register every watch; raises `loss` if that is not wanted.

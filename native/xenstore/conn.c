@@ -307,6 +307,32 @@ static void forget_event(struct xs_conn *conn, struct xs_message *event)
     conn->events--;
 }
 
+/* Queue an event for good, with its time to be read from now on. */
+static void queue_event(struct xs_engine *engine, struct xs_conn *conn,
+                        struct xs_message *event, struct xs_cause *cause)
+{
+    if (!conn->privileged) {
+        event->deadline_ms = engine->now_ms + XS_EVENT_TIMEOUT_MS;
+        if (event->deadline_ms < engine->event_due_ms)
+            engine->event_due_ms = event->deadline_ms;
+    }
+    queue(engine, conn, event, cause);
+    remember_event(conn, event);
+}
+
+bool xs_conn_restore_event(struct xs_engine *engine, struct xs_conn *conn,
+                           const void *payload, size_t len)
+{
+    struct xs_message *event = make_message(XS_WATCH_EVENT, 0, 0, len);
+
+    if (event == NULL)
+        return false;
+    memcpy(event->payload, payload, len);
+    event->hash = xs_path_hash(payload, len);
+    queue_event(engine, conn, event, NULL);
+    return true;
+}
+
 void xs_conn_post_event(struct xs_engine *engine, struct xs_conn *conn,
                         struct xs_cause *cause, const char *path,
                         size_t path_len, const char *token, size_t token_len)
@@ -329,13 +355,7 @@ void xs_conn_post_event(struct xs_engine *engine, struct xs_conn *conn,
         free(event);
         return;
     }
-    if (!conn->privileged) {
-        event->deadline_ms = engine->now_ms + XS_EVENT_TIMEOUT_MS;
-        if (event->deadline_ms < engine->event_due_ms)
-            engine->event_due_ms = event->deadline_ms;
-    }
-    queue(engine, conn, event, cause);
-    remember_event(conn, event);
+    queue_event(engine, conn, event, cause);
     if (engine->trace != NULL)
         engine->trace(engine->trace_ctx, conn, XS_TRACE_EVENT, &event->header,
                       event->payload);

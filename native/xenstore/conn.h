@@ -86,6 +86,10 @@ void xs_conn_post_event(struct xs_engine *engine, struct xs_conn *conn,
                         struct xs_cause *cause, const char *path,
                         size_t path_len, const char *token, size_t token_len);
 
+/* An event that another process had queued, whatever the quotas say now. */
+bool xs_conn_restore_event(struct xs_engine *engine, struct xs_conn *conn,
+                           const void *payload, size_t len);
+
 /* Drop events that wait for too long; returns when the next one is too old. */
 uint64_t xs_conn_expire(struct xs_engine *engine, struct xs_conn *conn,
                         uint64_t now_ms);

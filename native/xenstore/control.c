@@ -99,7 +99,7 @@ static int live_update(struct xs_request *request, const char **parameter,
     if (count == 0)
         return -EINVAL;
     for (unsigned int i = 0; i < count; i++)
-        len += strlen(parameter[i]) + 1;
+        len += strlen(parameter[i]) + 1; /* they lie side by side */
     error = xs_engine_upcall(request->engine, request->conn,
                              XS_UPCALL_LIVE_UPDATE, 0, 0, 0, parameter[0], len);
     return error != 0 ? error : XS_LATER;

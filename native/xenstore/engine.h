@@ -196,6 +196,8 @@ struct xs_blob {
     size_t len;
     size_t room;
 };
+int xs_blob_append(struct xs_blob *blob, const void *data, size_t len);
+
 int xs_conn_save(const struct xs_engine *engine, const struct xs_conn *conn,
                  bool force, struct xs_blob *blob);
 

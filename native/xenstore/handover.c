@@ -34,7 +34,7 @@ struct watch_state {
     uint16_t reserved;
 };
 
-static int put(struct xs_blob *blob, const void *data, size_t len)
+int xs_blob_append(struct xs_blob *blob, const void *data, size_t len)
 {
     if (blob->len + len > blob->room) {
         size_t room = 2 * (blob->len + len);
@@ -54,10 +54,11 @@ static int put(struct xs_blob *blob, const void *data, size_t len)
 static int put_message(struct xs_blob *blob, const struct xs_message *message)
 {
     struct message_state state = {message->header, message->event};
-    int error = put(blob, &state, sizeof(state));
+    int error = xs_blob_append(blob, &state, sizeof(state));
 
     return error != 0 ? error
-                      : put(blob, message->payload, message->header.len);
+                      : xs_blob_append(blob, message->payload,
+                                       message->header.len);
 }
 
 static int put_watch(struct xs_blob *blob, const struct xs_watch *watch)
@@ -68,11 +69,11 @@ static int put_watch(struct xs_blob *blob, const struct xs_watch *watch)
         .path_len = watch->at->path_len,
         .token_len = watch->token_len,
     };
-    int error = put(blob, &state, sizeof(state));
+    int error = xs_blob_append(blob, &state, sizeof(state));
 
     if (error == 0)
-        error = put(blob, watch->at->path, watch->at->path_len);
-    return error != 0 ? error : put(blob, watch->token, watch->token_len);
+        error = xs_blob_append(blob, watch->at->path, watch->at->path_len);
+    return error != 0 ? error : xs_blob_append(blob, watch->token, watch->token_len);
 }
 
 static bool is_updating(const struct xs_engine *engine,
@@ -107,9 +108,9 @@ int xs_conn_save(const struct xs_engine *engine, const struct xs_conn *conn,
         state.messages++;
     for (const struct xs_watch *w = conn->watches; w; w = w->next)
         state.watches++;
-    error = put(blob, &state, sizeof(state));
+    error = xs_blob_append(blob, &state, sizeof(state));
     if (error == 0 && state.in_len > 0)
-        error = put(blob, conn->in + conn->in_begin, state.in_len);
+        error = xs_blob_append(blob, conn->in + conn->in_begin, state.in_len);
     for (const struct xs_message *m = conn->out_first; m && !error; m = m->next)
         error = put_message(blob, m);
     for (const struct xs_watch *w = conn->watches; w && !error; w = w->next)
@@ -162,10 +163,7 @@ static bool get_message(struct xs_engine *engine, struct xs_conn *conn,
     nul = memchr(payload, '\0', state.header.len);
     if (nul == NULL || payload + state.header.len < nul + 2)
         return false;
-    xs_conn_post_event(engine, conn, NULL, payload, (size_t)(nul - payload),
-                       nul + 1,
-                       (size_t)(payload + state.header.len - nul) - 2);
-    return true;
+    return xs_conn_restore_event(engine, conn, payload, state.header.len);
 }
 
 static bool get_watch(struct xs_engine *engine, struct xs_conn *conn,

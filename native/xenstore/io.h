@@ -159,6 +159,9 @@ int xs_io_listen(struct xv_xenstore *store, int fd, uint16_t domid,
 int xs_io_listen_for_readers(struct xv_xenstore *store, int fd);
 void xs_io_accept(struct xv_xenstore *store, struct xs_io_listener *listener);
 
+/* Connections by socket of those who speak as @domid. */
+uint32_t xs_io_sockets_of(const struct xv_xenstore *store, uint16_t domid);
+
 /* A descriptor is free again, or time has passed. */
 void xs_io_accept_again(struct xv_xenstore *store);
 void xs_io_close_listeners(struct xv_xenstore *store);

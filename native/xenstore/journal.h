@@ -60,7 +60,8 @@ struct xs_journal_damage {
 
 /**
  * xs_journal_open() - Open a journal, made if it is missing or an empty file.
- * @path:	The file, mode 0600 if made; no symbolic link. @path.new is removed
+ * @path:	The file, mode 0600 if made; no symbolic link. What a
+ *		rewrite left, @path.xenvirt-new, is removed
  * @journal:	New object (output), for xs_journal_close()
  * @damage:	Set for -EILSEQ (output); NULL if nobody asks
  *
@@ -125,7 +126,7 @@ void xs_journal_commit(struct xs_journal *journal);
 uint64_t xs_journal_size(const struct xs_journal *journal);
 
 /**
- * xs_journal_rewrite() - Begin a shorter journal beside this one, in PATH.new.
+ * xs_journal_rewrite() - Begin a shorter journal beside this one.
  * @fresh:	New object (output)
  *
  * The caller appends what is true to @fresh and ends with xs_journal_replace(),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The journal's file. Only who has locked the file that PATH names may write to
- * it, or touch PATH.new.
+ * it, or touch PATH.xenvirt-new.
  */
 #define _GNU_SOURCE /* mremap, memfd_create, O_PATH */
 #include <errno.h>
@@ -53,7 +53,7 @@ static struct xs_journal *new_object(int dir, const char *name)
     journal->map = MAP_FAILED;
     journal->end = journal->tail = sizeof(new_head);
     journal->name = strdup(name);
-    if (asprintf(&journal->new_name, "%s.new", name) < 0)
+    if (asprintf(&journal->new_name, "%s.xenvirt-new", name) < 0)
         journal->new_name = NULL;
     if (journal->name == NULL || journal->new_name == NULL) {
         xs_journal_close(journal);

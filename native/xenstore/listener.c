@@ -22,6 +22,9 @@
 
 #define PAUSE_MS 1000u
 
+/* Connections of one unprivileged domain by its sockets: they are descriptors. */
+#define DOMAIN_CONNECTIONS_MAX 64u
+
 static int add_listener(struct xv_xenstore *store,
                         const struct xs_io_listener *settings)
 {
@@ -90,6 +93,17 @@ void xs_io_accept_again(struct xv_xenstore *store)
     listen_for(store, EPOLLIN);
 }
 
+uint32_t xs_io_sockets_of(const struct xv_xenstore *store, uint16_t domid)
+{
+    const struct xs_io_client *client;
+    uint32_t count = 0;
+
+    LIST_FOREACH(client, &store->clients, link)
+        if (client->source.kind == XS_IO_SOCKET && client->domid == domid)
+            count++;
+    return count;
+}
+
 void xs_io_accept(struct xv_xenstore *store, struct xs_io_listener *listener)
 {
     for (int i = 0; i < ACCEPT_BUDGET; i++) {
@@ -106,6 +120,10 @@ void xs_io_accept(struct xv_xenstore *store, struct xs_io_listener *listener)
         }
         if (listener->for_readers)
             xs_trace_open(store, fd);
+        else if (!listener->privileged &&
+                 xs_io_sockets_of(store, listener->domid) >=
+                     DOMAIN_CONNECTIONS_MAX)
+            close(fd);
         else
             xs_socket_open(store, fd, listener->domid, listener->privileged);
     }

@@ -33,22 +33,6 @@ struct record {
 
 /* ---- saving ---- */
 
-static int append(struct xs_blob *blob, const void *data, size_t len)
-{
-    if (blob->len + len > blob->room) {
-        size_t room = 2 * (blob->len + len);
-        uint8_t *wider = realloc(blob->data, room);
-
-        if (!wider)
-            return -ENOMEM;
-        blob->data = wider;
-        blob->room = room;
-    }
-    memcpy(blob->data + blob->len, data, len);
-    blob->len += len;
-    return 0;
-}
-
 static int save_client(struct xs_io_client *client, bool force,
                        struct xs_blob *blob)
 {
@@ -61,7 +45,7 @@ static int save_client(struct xs_io_client *client, bool force,
 
     if (record.kind == XS_IO_RING)
         xs_ring_indices(client, &record.req_cons, &record.rsp_prod);
-    ret = append(blob, &record, sizeof(record));
+    ret = xs_blob_append(blob, &record, sizeof(record));
     if (ret == 0 && client->conn)
         ret = xs_conn_save(client->store->engine, client->conn, force, blob);
     if (ret < 0)
@@ -80,7 +64,7 @@ static int save_listener(const struct xs_io_listener *listener,
                             .privileged = listener->privileged,
                             .for_readers = listener->for_readers};
 
-    return append(blob, &record, sizeof(record));
+    return xs_blob_append(blob, &record, sizeof(record));
 }
 
 static int save_reader(const struct xs_io_reader *reader, struct xs_blob *blob)
@@ -90,13 +74,13 @@ static int save_reader(const struct xs_io_reader *reader, struct xs_blob *blob)
                             .lost = reader->lost,
                             .len = reader->used};
     uint32_t first = XS_IO_TRACE_SIZE - reader->begin;
-    int ret = append(blob, &record, sizeof(record));
+    int ret = xs_blob_append(blob, &record, sizeof(record));
 
     if (first > reader->used)
         first = reader->used;
     if (ret == 0)
-        ret = append(blob, reader->buffer + reader->begin, first);
-    return ret < 0 ? ret : append(blob, reader->buffer, reader->used - first);
+        ret = xs_blob_append(blob, reader->buffer + reader->begin, first);
+    return ret < 0 ? ret : xs_blob_append(blob, reader->buffer, reader->used - first);
 }
 
 static int save_all(struct xv_xenstore *store, bool force,
@@ -107,7 +91,7 @@ static int save_all(struct xv_xenstore *store, bool force,
     const struct xs_io_listener *listener;
     const struct xs_io_reader *reader;
     struct xs_io_client *client;
-    int ret = append(blob, &magic, sizeof(magic));
+    int ret = xs_blob_append(blob, &magic, sizeof(magic));
 
     LIST_FOREACH(client, &store->clients, link)
         if (ret == 0)
@@ -118,7 +102,7 @@ static int save_all(struct xv_xenstore *store, bool force,
     LIST_FOREACH(reader, &store->readers, link)
         if (ret == 0)
             ret = save_reader(reader, blob);
-    return ret == 0 ? append(blob, &end, sizeof(end)) : ret;
+    return ret == 0 ? xs_blob_append(blob, &end, sizeof(end)) : ret;
 }
 
 static int write_all(int fd, const struct xs_blob *blob)
@@ -128,9 +112,10 @@ static int write_all(int fd, const struct xs_blob *blob)
     while (done < blob->len) {
         ssize_t len = write(fd, blob->data + done, blob->len - done);
 
-        if (len < 0)
+        if (len < 0 && errno != EINTR)
             return -errno;
-        done += (size_t)len;
+        if (len > 0)
+            done += (size_t)len;
     }
     return 0;
 }
@@ -170,7 +155,9 @@ int xv_xenstore_save(struct xv_xenstore *store, bool force)
     }
     if (fd >= 0)
         close(fd);
-    xs_io_start(store);
+    /* A daemon whose store stands still is worse than one that starts again. */
+    if (xs_io_start(store) < 0)
+        abort();
     return ret;
 }
 
@@ -190,6 +177,9 @@ static int restore_socket(struct xv_xenstore *store,
 
     if (conn)
         return xs_socket_restore(store, record->fd, conn);
+    xs_engine_log(store->engine, XS_LOG_PRINT,
+                  "a client of domain %u is lost in the update",
+                  (unsigned int)record->domid);
     close(record->fd);
     return 0;
 }
@@ -206,6 +196,14 @@ static int restore_ring(struct xv_xenstore *store, const struct record *record,
     saved->rsp_prod = record->rsp_prod;
     if (record->served)
         saved->conn = xs_engine_restore(store->engine, data, record->len);
+    if (record->served && !saved->conn) {
+        /* Then it is added as one that a dead process has left. */
+        xs_engine_log(store->engine, XS_LOG_PRINT,
+                      "the ring of domain %u is lost in the update",
+                      record->domid);
+        free(saved);
+        return 0;
+    }
     SLIST_INSERT_HEAD(&store->saved_rings, saved, link);
     return 0;
 }
@@ -213,11 +211,12 @@ static int restore_ring(struct xv_xenstore *store, const struct record *record,
 static int restore_reader(struct xv_xenstore *store,
                           const struct record *record, const uint8_t *data)
 {
-    int ret = xs_trace_open(store, record->fd);
-    struct xs_io_reader *reader = LIST_FIRST(&store->readers);
+    struct xs_io_reader *reader;
 
-    if (ret < 0 || record->len > XS_IO_TRACE_SIZE)
-        return ret;
+    /* One that cannot be gone on with is closed by this, and stops no update. */
+    if (xs_trace_open(store, record->fd) < 0 || record->len > XS_IO_TRACE_SIZE)
+        return 0;
+    reader = LIST_FIRST(&store->readers);
     memcpy(reader->buffer, data, record->len);
     reader->used = (uint32_t)record->len;
     reader->lost = record->lost;

@@ -322,8 +322,10 @@ int xs_engine_use_journal(struct xs_engine *engine, struct xs_journal *journal)
     if (!xs_journal_empty(journal)) {
         /* The first nodes are in it as well, and may have changed since. */
         xs_table_clear(&store->nodes);
-        if (xs_table_init(&store->nodes) != 0)
+        if (xs_table_init(&store->nodes) != 0) {
+            xs_journal_close(journal);
             return -ENOMEM;
+        }
         xs_domain_find(&engine->domains, 0)->used[XS_QUOTA_NODES] = 0;
         xs_domain_find(&engine->domains, 0)->used[XS_QUOTA_MEMORY] = 0;
         store->live_bytes = 0;

@@ -173,13 +173,10 @@ int xv_xenstore_adopt(struct xv_xenstore *store, int fd, uint16_t domid,
 
 uint32_t xv_xenstore_sockets(struct xv_xenstore *store, uint16_t domid)
 {
-    struct xs_io_client *client;
-    uint32_t count = 0;
+    uint32_t count;
 
     xs_io_enter(store);
-    LIST_FOREACH(client, &store->clients, link)
-        if (client->source.kind == XS_IO_SOCKET && client->domid == domid)
-            count++;
+    count = xs_io_sockets_of(store, domid);
     xs_io_leave(store);
     return count;
 }

@@ -263,7 +263,7 @@ def test_a_shorter_journal_takes_its_place(path: Path) -> None:
         for record in SOME[:3]:
             fresh.reserve(fresh.room(record))
             fresh.append(record)
-        assert not os.path.samefile(path, f"{path}.new")
+        assert not os.path.samefile(path, f"{path}.xenvirt-new")
         journal.replace(fresh)
         assert journal.replay() == SOME[:3]
         journal.commit(SOME[3:])
@@ -283,7 +283,7 @@ def test_a_shorter_journal_can_be_given_up(path: Path) -> None:
 
 
 def test_what_a_killed_rewrite_left_goes_with_the_next_opening(path: Path) -> None:
-    stale = Path(f"{path}.new")
+    stale = Path(f"{path}.xenvirt-new")
     stale.write_bytes(file_of([record_bytes(SOME[0])]))
     with Journal(path) as journal:
         assert journal.empty()

@@ -87,12 +87,12 @@ def test_a_kill_leaves_whole_commits_and_all_that_were_told(
     stale = total = 0
     for _ in range(KILLS):
         told = killed(child, path, mode, rng.randrange(1, within_us))
-        stale += Path(f"{path}.new").exists()
+        stale += Path(f"{path}.xenvirt-new").exists()
         with Journal(path) as journal:
             last = last_of_whole_commits(journal.replay())
             assert last >= told
             total += told
-            assert not Path(f"{path}.new").exists()
+            assert not Path(f"{path}.xenvirt-new").exists()
             # What is left can be gone on with.
             journal.commit(commit(last + 1))
             assert last_of_whole_commits(journal.replay()) == last + 1

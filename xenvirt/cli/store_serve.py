@@ -87,6 +87,8 @@ def serve_command(
     paths = [socket, *(path for _, path in domain)]
     if trace_socket is not None:
         paths.append(trace_socket)
+    if state is not None:
+        paths.append(state)
     _check_different(paths, [domid for domid, _ in domain])
     if ready_fd is not None:
         _check_descriptor(ready_fd)

@@ -262,7 +262,7 @@ static const struct {
 } commands[] = {
     {"check", check, ""},
     {"log", log_switch, "[on|off|+<switch>|-<switch>]"},
-    {"live-update", live_update, "-s [-t <seconds>] [-F] | -a"},
+    {"live-update", live_update, "[-c <cmdline>] [-F] [-t <timeout>] <file>"},
     {"memreport", memreport, ""},
     {"print", print, "<string>"},
     {"quota", quota, "[set <name> <val>|<domid>|max [-r]]"},

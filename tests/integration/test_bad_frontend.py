@@ -9,6 +9,7 @@ import os
 import signal
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -67,6 +68,14 @@ class Played:
         try:
             return mmap.mmap(fd, (FIRST_DATA_GFN + 2) * PAGE_SIZE)
         finally:
+            os.close(fd)
+
+    def notify_store(self) -> None:
+        """Wake the store, as the frontend would after a request."""
+        with SyncClient(self.links.run_dir / "hypervisor.sock") as hypervisor:
+            _, fds = hypervisor.call("start_info", **{"as": self.link.domid})
+        os.eventfd_write(fds[-1], 1)
+        for fd in fds:
             os.close(fd)
 
     def notify(self) -> None:
@@ -169,6 +178,10 @@ def test_a_malformed_store_ring_is_shut_and_nothing_else(played: Played) -> None
     with played.memory() as memory:
         page = STORE_GFN * PAGE_SIZE
         struct.pack_into("<I", memory, page + req_prod, 0x40000000)
+        played.notify_store()
+        deadline = time.monotonic() + WAIT_S
+        while struct.unpack_from("<I", memory, page + error) != (2,):
+            assert time.monotonic() < deadline
+            os.sched_yield()
         played.store.write({f"{played.front}/state": "5"})
         played.backend_is("5")
-        assert struct.unpack_from("<I", memory, page + error) == (2,)

@@ -135,7 +135,7 @@ def _check_different(paths: list[Path], domids: list[int]) -> None:
     absolute = [path.absolute() for path in paths]
     for path in absolute:
         if absolute.count(path) > 1:
-            raise UsageError(f"{path} is named twice", hint="a socket for each")
+            raise UsageError(f"{path} is named twice", hint="a path for each")
     for domid in domids:
         if domids.count(domid) > 1:
             raise UsageError(f"domain {domid} is named twice")

@@ -30,6 +30,10 @@ _RETRY_S: Final = 0.05
 _log = logging.getLogger(__name__)
 
 
+_PREPARATIONS: Final = {"-f": "another program", "-c": "another command line"}
+"""What xenstore-control sends before `-s`: options with one argument."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What was asked for: an update, or the end of one that waits."""
@@ -119,6 +123,11 @@ class LiveUpdates:
 
     def serve(self, conn_id: int, parameters: list[str]) -> None:
         """Do what the request of that connection asks for, and answer it."""
+        if len(parameters) == 2 and parameters[0] in _PREPARATIONS:
+            what = _PREPARATIONS[parameters[0]]
+            _log.info("live-update does not start %s, but this code on disk", what)
+            self._store.answer(conn_id)
+            return
         try:
             request = parse(parameters)
         except UsageError as error:

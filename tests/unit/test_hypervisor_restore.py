@@ -196,12 +196,13 @@ def test_two_sessions_do_not_share_a_name(system: System) -> None:
 
 def test_a_process_that_has_ended_does_not_live(system: System) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    session = session_of(system, process.pid)
+    session, later = session_of(system, process.pid), session_of(system, process.pid)
     assert session.process_lives
     other = Session(process.pid, UID, "other", (start_time(process.pid) or 0) + 1)
     assert not other.process_lives
     process.communicate(b"\n")
-    assert not session.process_lives
+    assert not later.process_lives
+    assert Session(process.pid, UID, "untold").process_lives
 
 
 def test_grants_of_a_backend_that_never_comes_back_are_released(

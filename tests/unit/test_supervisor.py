@@ -305,7 +305,9 @@ def test_ends_of_an_earlier_daemon_are_taken_over() -> None:
     async def body(launcher: ScriptedLauncher) -> None:
         supervisor = launcher.supervisor
         supervisor.adopt(
-            {**kept(WEB, 3), **kept(BACK, 0)}, [RunningEnd(9, "frontend", WEB.domid)]
+            {**kept(WEB, 3), **kept(BACK, 0)},
+            [RunningEnd(9, "frontend", WEB.domid)],
+            {DOM0, WEB.domid},
         )
         assert supervisor.policy.running() == 1
         await supervisor.begin()
@@ -322,7 +324,10 @@ def test_ends_of_an_earlier_daemon_are_taken_over() -> None:
 
 def test_an_end_that_nobody_wants_is_killed() -> None:
     async def body(launcher: ScriptedLauncher) -> None:
-        launcher.supervisor.adopt({}, [RunningEnd(9, "frontend", WEB.domid)])
+        launcher.records = dict.fromkeys([KEY])
+        launcher.supervisor.adopt(
+            kept(WEB, 0), [RunningEnd(9, "frontend", WEB.domid)], {DOM0}
+        )
         begin = asyncio.create_task(launcher.supervisor.begin())
         assert await launcher.asked() == {"op": "signal", "pid": 9, "sig": 9}
         launcher.say(ok={})
@@ -330,5 +335,24 @@ def test_an_end_that_nobody_wants_is_killed() -> None:
         launcher.say(event="exited", pid=9, status=9)
         await begin
         assert launcher.supervisor.policy.ends() == []
+        assert launcher.records == {}
+
+    with_launcher(body)
+
+
+def test_an_end_of_a_dying_domain_is_not_started_again() -> None:
+    async def body(launcher: ScriptedLauncher) -> None:
+        launcher.records = dict.fromkeys([KEY, "end/backend/2"])
+        launcher.supervisor.adopt(
+            {**kept(WEB, 0), **kept(End("backend", DomId(2), "two", "two"), 0)},
+            [RunningEnd(9, "backend", DomId(2))],
+            {WEB.domid, DomId(2)},
+            is_dying=lambda domid: True,
+        )
+        await launcher.supervisor.begin()
+        assert launcher.supervisor.policy.next_due() is None
+        assert launcher.supervisor.policy.pid("backend", DomId(2)) == 9
+        launcher.keep_the_rest()
+        assert [*launcher.records] == ["end/backend/2"]
 
     with_launcher(body)

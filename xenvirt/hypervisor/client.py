@@ -6,7 +6,7 @@ import os
 import socket
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,7 +69,6 @@ class Client:
         self._session = uuid.uuid4().hex
         self._has_session = False
         self._last_serial = 0
-        self._on_loss: list[Callable[[], None]] = []
         self._reconnecting: asyncio.Task[None] | None = None
         self._begin(sync_client.connect(path))
         self._connected.set()
@@ -89,10 +88,6 @@ class Client:
     async def wait_closed(self) -> None:
         """Return when the connection is closed, by whichever side, for good."""
         await self._closed.wait()
-
-    def when_lost(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called whenever a lasting client has lost the daemon."""
-        self._on_loss.append(callback)
 
     async def call(
         self, op: str, fds: Sequence[int] = (), /, **args: object
@@ -274,8 +269,6 @@ class Client:
             return
         self._connected.clear()
         self._reconnecting = self._loop.create_task(self._reconnect())
-        for callback in self._on_loss:
-            callback()
 
     async def _reconnect(self) -> None:
         """Connect, take up what this client had, and repeat what is unanswered.

@@ -221,8 +221,8 @@ class PortTable:
         for entry in self._owned(owner):
             self.close(entry.domid, entry.port)
 
-    def name_owner(self, owner: Session) -> None:
-        """Have the records of what `owner` opened say its name, which is new."""
+    def rename_owner(self, owner: Session) -> None:
+        """Have the records of what `owner` opened say its new name."""
         for entry in self._owned(owner):
             self._keeper.put(entry.channel.key, entry.channel.value())
 

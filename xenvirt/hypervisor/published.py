@@ -106,8 +106,8 @@ class PublishedPages:
         for page in self._owned(owner):
             self._drop(page.key)
 
-    def name_owner(self, owner: Session) -> None:
-        """Have the records of what `owner` showed say its name, which is new."""
+    def rename_owner(self, owner: Session) -> None:
+        """Have the records of what `owner` showed say its new name."""
         for page in self._owned(owner):
             self._put(page)
 

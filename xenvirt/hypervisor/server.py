@@ -45,10 +45,14 @@ class _Connection:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A connection for the next image of this process, which owns `fd` then."""
+    """A connection for the next image of this process, which owns `fd` then.
+
+    `lasting`: its client knows the session by that name.
+    """
 
     fd: int
     session: str
+    lasting: bool
 
 
 class Server:
@@ -67,6 +71,7 @@ class Server:
         self._identities = identities
         self._connections: set[_Connection] = set()
         self._orphans: dict[Session, int] = {}
+        self._named: list[Session] = []
         self._loop = asyncio.get_running_loop()
         listening.setblocking(False)
 
@@ -78,6 +83,9 @@ class Server:
 
     def go_on(self) -> None:
         """Serve again after `hand_over`, because there is no next image."""
+        for session in self._named:
+            self._system.unname_session(session)
+        self._named.clear()
         for connection in self._connections:
             self._loop.add_reader(connection.sock.fileno(), self._receive, connection)
         self._loop.add_reader(self._listening.fileno(), self._accept)
@@ -89,6 +97,8 @@ class Server:
             connection.session = self._system.resume_session(
                 handed.session, connection.uid
             )
+            if not handed.lasting:
+                self._system.unname_session(connection.session)
         self._connections.add(connection)
 
     async def hand_over(self) -> list[HandedOver]:
@@ -103,9 +113,16 @@ class Server:
         handed = []
         for connection in self._connections:
             self._loop.remove_reader(connection.sock.fileno())
-            self._system.name_session(connection.session)
-            assert connection.session.name is not None
-            handed.append(HandedOver(connection.sock.fileno(), connection.session.name))
+            session = connection.session
+            if session.name is None:
+                self._system.name_session(session)
+                self._named.append(session)
+            assert session.name is not None
+            handed.append(
+                HandedOver(
+                    connection.sock.fileno(), session.name, session not in self._named
+                )
+            )
         return handed
 
     def stop_listening(self) -> None:

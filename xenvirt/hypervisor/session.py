@@ -34,8 +34,11 @@ class Session:
 
     @property
     def process_lives(self) -> bool:
-        """Whether the process still runs that had it: that very one."""
-        return self.started is not None and start_time(self.pid) == self.started
+        """Whether the process with its pid is still the one that had it.
+
+        True also where /proc does not tell (hidepid), if there was such a process.
+        """
+        return self.started is None or start_time(self.pid) == self.started
 
     def value(self) -> "Value":
         """Return the record of a session that has a name."""

@@ -202,8 +202,19 @@ class System:
         self.keeper.put(f"session/{owner.name}", owner.value())
         for pair in owner.mappings:
             self._keep_mapping(owner, *pair)
-        self.ports.name_owner(owner)
-        self.published.name_owner(owner)
+        self._rename(owner)
+
+    def unname_session(self, owner: Session) -> None:
+        """Have a session end with its connection, also after a crash."""
+        for pair in owner.mappings:
+            self.keeper.drop(_mapping_key(owner, *pair))
+        self.keeper.drop(f"session/{owner.name}")
+        owner.name = None
+        self._rename(owner)
+
+    def _rename(self, owner: Session) -> None:
+        self.ports.rename_owner(owner)
+        self.published.rename_owner(owner)
 
     def resume_session(self, name: str, uid: int) -> Session:
         """Return the orphan of that name, which is one no more; ESRCH, EPERM."""

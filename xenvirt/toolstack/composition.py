@@ -76,6 +76,7 @@ class Daemon:
             on_backend=self._need_backend,
             on_update=self._update_wanted,
         )
+        self._kept_ends = (0, 0)
         self._supervisor = self._supervise()
         self._server = Server(
             given.hypervisor,
@@ -91,6 +92,7 @@ class Daemon:
             announce=self._tell_updating,
             move_on=self._tell_ready,
         )
+        self._namespaces = set(inherited.namespaces)
         self._busy: set[DomId] = set()
         self._dying: dict[DomId, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Future[None]] = set()
@@ -187,48 +189,53 @@ class Daemon:
             before_restart=self._before_restart,
             on_launcher_gone=self._launcher_gone,
         )
-        supervisor.adopt(self._inherited.records, self._inherited.ends)
+        supervisor.adopt(
+            self._inherited.records,
+            self._inherited.ends,
+            self._system.domains,
+            is_dying=self._system.is_dying,
+        )
+        self._kept_ends = len(supervisor.policy.ends()), supervisor.policy.running()
         return supervisor
 
     async def _begin(self) -> None:
         """Serve, with what there is from earlier; what was not completed goes."""
         self._store.serve_known_rings()
         supervisor = self._supervisor
-        kept_running = supervisor.policy.running() if supervisor is not None else 0
-        if supervisor is not None:
-            await supervisor.begin()
-            names = {domain.name for domain in self._system.domains}
-            for name in self._inherited.namespaces:
-                if name not in names:
-                    await supervisor.launcher.call("netns_delete", name=name)
-            if not supervisor.policy.knows("backend", DOM0):
-                await supervisor.start(End("backend", DOM0, DOM0_NAME, None))
-        await self._store.start(self._given.store)
         for domain in list(self._system.domains):
             if self._system.is_dying(domain.domid):
                 self._keep(asyncio.ensure_future(self._destroy(domain.domid)))
+        if supervisor is not None:
+            await supervisor.begin()
+            names = {domain.name for domain in self._system.domains}
+            for name in self._namespaces - names:
+                await self._delete_namespace(supervisor, name)
+            if not supervisor.policy.knows("backend", DOM0):
+                await supervisor.start(End("backend", DOM0, DOM0_NAME, None))
+        await self._store.start(self._given.store)
         if self._handed is not None:
             for connection in self._handed.connections:
                 self._server.take_over(connection)
         self._server.start()
-        self._say_what_there_is(kept_running)
+        self._say_what_there_is()
         if self._handed is not None:
             self._store.answer(self._handed.asked_by)
 
-    def _say_what_there_is(self, running: int) -> None:
+    def _say_what_there_is(self) -> None:
         if self._handed is not None:
-            what = "the daemon is updated"
+            what = "the daemon is updated, and goes on"
         elif self._inherited.after is not None:
             what = f"the daemon {self._inherited.after}, and runs again"
         else:
             return
+        ends, running = self._kept_ends
         _log.warning(
-            "%s: domains %d, nodes %d, event channels %d, ends that never stopped %d; "
-            "no link was touched",
+            "%s with %s, %s and %s; of %s %d ran on",
             what,
-            len(self._system.domains) - 1,
-            self._store.nr_nodes(),
-            self._system.ports.nr_channels,
+            _count(len(self._system.domains) - 1, "domain"),
+            _count(self._store.nr_nodes(), "node"),
+            _count(self._system.ports.nr_channels, "event channel"),
+            _count(ends, "end"),
             running,
         )
 
@@ -242,10 +249,11 @@ class Daemon:
     async def _start_frontend(self, supervisor: Supervisor, domain: Domain) -> None:
         name = domain.name
         await supervisor.launcher.call("netns_create", name=name)
+        self._namespaces.add(name)
         try:
             await supervisor.start(End("frontend", domain.domid, name, name))
         except BaseException:
-            await supervisor.launcher.call("netns_delete", name=name)
+            await self._delete_namespace(supervisor, name)
             raise
 
     async def _stop_ends(self, supervisor: Supervisor, domain: Domain) -> None:
@@ -253,7 +261,13 @@ class Daemon:
             supervisor.stop("frontend", domain.domid),
             supervisor.stop("backend", domain.domid),
         )
-        await supervisor.launcher.call("netns_delete", name=domain.name)
+        await self._delete_namespace(supervisor, domain.name)
+
+    async def _delete_namespace(self, supervisor: Supervisor, name: str) -> None:
+        # An earlier daemon may have done it just before it died.
+        if name in self._namespaces:
+            await supervisor.launcher.call("netns_delete", name=name)
+            self._namespaces.discard(name)
 
     async def _take_down(self) -> None:
         if self._launcher is not None:
@@ -356,3 +370,7 @@ class Daemon:
     def _refuse_when_stopping(self) -> None:
         if self._stop.is_set():
             raise HypercallError("ESHUTDOWN", "the daemon is stopping")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

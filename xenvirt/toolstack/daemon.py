@@ -260,13 +260,7 @@ def _serve(run_dir: RunDir, ready_fd: int | None, lock_fd: int, debug: bool) -> 
             with contextlib.suppress(BrokenPipeError):
                 os.write(ready_fd, b"\n")
 
-    try:
-        status = daemon_process.serve(state, tell_ready)
-    finally:
-        run_dir.remove_sockets()
-    if status == 0:
-        run_dir.remove_store()
-    return status
+    return daemon_process.serve(state, tell_ready)
 
 
 def _clean_stale(run_dir: RunDir) -> None:

@@ -77,6 +77,18 @@ def serve(state: State, tell_ready: Callable[[], None] = _nothing) -> int:
     """Be the daemon until it is told to stop; return its exit status."""
     set_name("daemon")
     run_dir = RunDir(Path(state.run_dir))
+    status = 1
+    try:
+        status = _serve(state, run_dir, tell_ready)
+    finally:
+        if state.launcher_fd is None:
+            run_dir.remove_sockets()
+            if status == 0:
+                run_dir.remove_store()
+    return status
+
+
+def _serve(state: State, run_dir: RunDir, tell_ready: Callable[[], None]) -> int:
     launcher = None
     inherited = Inheritance(records=dict(state.records))
     if state.launcher_fd is not None:

@@ -236,7 +236,7 @@ class Launcher:
     def _revive(self, daemon: _Daemon, sig: int) -> None:
         now = time.monotonic()
         served_s = None if daemon.ready is None else now - daemon.ready
-        if served_s is None and daemon.from_disk:
+        if served_s is None and daemon.from_disk and sig != signal.SIGKILL:
             _log.error("the daemon on disk does not start; going on with the old one")
             self._from_disk = False
         delay_s = self._revival.died(sig, served_s=served_s)

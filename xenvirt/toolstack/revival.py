@@ -11,9 +11,10 @@ STABLE_S: Final = 10.0
 
 
 class Revival:
-    """Counts the deaths of daemons; times are in seconds of one monotonic clock.
+    """Counts the failures of daemons; times are in seconds of one monotonic clock.
 
-    A daemon that somebody killed with SIGKILL while it served was not at fault.
+    A daemon that got SIGKILL has not failed: somebody wanted that, or needed its
+    memory. It is started again however often that happens.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class Revival:
         `sig` is the signal that it died of, 0 if it ended by itself; `served_s` how
         long it served, None if it never got so far.
         """
-        if served_s is not None and (sig == signal.SIGKILL or served_s >= STABLE_S):
+        if served_s is not None and served_s >= STABLE_S:
             self.failures = 0
-            return 0.0
+        if sig == signal.SIGKILL:
+            return 0.0 if served_s is not None else self._first_backoff_s
         self.failures += 1
         if self.failures >= self._give_up_after:
             return None

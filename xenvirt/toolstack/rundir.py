@@ -134,7 +134,11 @@ class RunDir:
     def remove_store(self) -> None:
         """Remove the journal: nothing that is in it exists any more."""
         for path in self.journal.parent.glob("*"):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                # The daemon's own directory: it may have put anything there.
+                _log.error("cannot remove %s: %s", path, error.strerror)
 
     def set_journal_aside(self) -> Path | None:
         """Let the next daemon begin without the journal; return where it is now."""

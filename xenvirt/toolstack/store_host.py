@@ -16,7 +16,11 @@ from xenvirt.errors import HypercallError
 from xenvirt.hypervisor.memory import STORE_GFN
 from xenvirt.hypervisor.system import System
 from xenvirt.xenstore.client import Client
-from xenvirt.xenstore.errors import StoreConnectionError, StoreNotFoundError
+from xenvirt.xenstore.errors import (
+    RequestError,
+    StoreConnectionError,
+    StoreNotFoundError,
+)
 from xenvirt.xenstore.server import StoreServer, Upcall, UpcallKind
 
 MAX_SOCKETS_PER_DOMAIN: Final = 64
@@ -81,6 +85,7 @@ class StoreHost:
         self._on_backend = on_backend
         self._on_update = on_update
         self._rings: dict[DomId, _Ring] = {}
+        self._dead: list[DomId] = []
         self._stack = AsyncExitStack()
         self._client: Client
         self._loop = asyncio.get_running_loop()
@@ -92,6 +97,8 @@ class StoreHost:
         """
         for domid in map(DomId, self._store.domains()):
             if domid not in self._system.domains and domid < DOMID_FIRST_RESERVED:
+                if self._store.is_introduced(domid):
+                    self._dead.append(domid)
                 self._store.domain_dead(domid)
         for domain in self._system.domains:
             self._store.domain_created(domain.domid)
@@ -108,6 +115,8 @@ class StoreHost:
         self._client = await self._stack.enter_async_context(
             await Client.connect_socket(ours)
         )
+        for domid in self._dead:
+            await self._remove_nodes(domid)
         watching = self._loop.create_task(self._watch_vifs())
         self._stack.push_async_callback(_cancelled, watching)
         self._loop.add_reader(self._store.upcall_fd, self._take_upcalls)
@@ -247,6 +256,19 @@ class StoreHost:
                     else:
                         for frontend in await self._children(_LIBXL):
                             await self._look(frontend)
+
+    async def _remove_nodes(self, domid: DomId) -> None:
+        """Remove what the toolstack had for a domain that died with its hypervisor."""
+        own = f"/local/domain/{domid}"
+        paths = [own, f"{_LIBXL}/{domid}"]
+        with suppress(StoreNotFoundError):
+            paths.append(await self._client.read(f"{own}/vm"))
+        for backend in await self._children("/local/domain"):
+            kinds = f"/local/domain/{backend}/backend"
+            paths += [f"{kinds}/{k}/{domid}" for k in await self._children(kinds)]
+        for path in paths:
+            with suppress(RequestError):
+                await self._client.rm(path)
 
     async def _look(self, frontend: str) -> None:
         if frontend.isascii() and frontend.isdigit():

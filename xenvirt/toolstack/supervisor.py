@@ -17,7 +17,7 @@ from xenvirt.errors import HypercallError
 from xenvirt.toolstack.launcher_client import LauncherClient, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from xenvirt.hypervisor.keeper import Records
     from xenvirt.hypervisor.wire import Packet
@@ -236,16 +236,31 @@ class Supervisor:
             self._timer.cancel()
         self.launcher.close()
 
-    def adopt(self, records: "Records", running: "Iterable[RunningEnd]") -> None:
-        """Take over the ends of an earlier daemon, whose records are taken out."""
+    def adopt(
+        self,
+        records: "Records",
+        running: "Iterable[RunningEnd]",
+        domains: "Container[DomId]",
+        *,
+        is_dying: "Callable[[DomId], bool]" = lambda domid: False,
+    ) -> None:
+        """Take over the ends of an earlier daemon, whose records are taken out.
+
+        Those of a domain that is not in `domains` are not wanted; those of a dying one
+        are, as long as they run.
+        """
         pids = {(end.role, end.domid): end for end in running}
         for key in [key for key in records if key.startswith("end/")]:
             value = records.pop(key).value
-            _, role, domid = key.split("/")
+            _, role, text = key.split("/")
+            domid = DomId(int(text))
+            if domid not in domains or (is_dying(domid) and (role, domid) not in pids):
+                self.launcher.drop(key)
+                continue
             netns = value["netns"]
             end = End(
                 "frontend" if role == "frontend" else "backend",
-                DomId(int(domid)),
+                domid,
                 str(value["name"]),
                 None if netns is None else str(netns),
             )

@@ -132,8 +132,6 @@ async def _run_frontend(hypervisor: HypervisorClient, name: str, run_dir: str) -
     async with AsyncExitStack() as stack:
         stack.callback(info.close)
         store = await stack.enter_async_context(await _connect_ring(info))
-        # Nothing else tells that the other end of a ring has died.
-        hypervisor.when_lost(store.reconnect)
         worker = Worker(f"xennet-{info.domid}")
         stack.callback(worker.close)
         slabs = Slabs(info.memory, info.store_gfn + 1)

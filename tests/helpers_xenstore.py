@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
-from struct import Struct
 from typing import Any, Literal, TypeVar
 
 import uvloop
@@ -286,8 +285,6 @@ def until(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-# In one piece, as the server reads it meanwhile; "<I" would go byte by byte.
-_WORD = Struct("I")
 _SIZE = XENSTORE_RING_SIZE
 _REQ_CONS, _REQ_PROD, _RSP_CONS, _RSP_PROD = 2048, 2052, 2056, 2060
 
@@ -313,17 +310,18 @@ class MemoryRingPage:
         self, buffer: bytearray | mmap.mmap, role: Literal["server", "client"]
     ) -> None:
         self._buffer = buffer
+        self._words = memoryview(buffer).cast("I")
         requests = (0, _REQ_PROD, _REQ_CONS)
         responses = (_SIZE, _RSP_PROD, _RSP_CONS)
         self._in = requests if role == "server" else responses
         self._out = responses if role == "server" else requests
 
     def word(self, offset: int) -> int:
-        value: int = _WORD.unpack_from(self._buffer, offset)[0]
-        return value
+        return self._words[offset // 4]
 
     def set_word(self, offset: int, value: int) -> None:
-        _WORD.pack_into(self._buffer, offset, value & 0xFFFFFFFF)
+        # In one store: Struct.pack_into zeroes first, and the server may look then.
+        self._words[offset // 4] = value & 0xFFFFFFFF
 
     def _indices(self, prod_at: int, cons_at: int) -> tuple[int, int]:
         prod, cons = self.word(prod_at), self.word(cons_at)

@@ -5,7 +5,6 @@ import os
 import select
 import time
 from collections.abc import Callable
-from struct import Struct
 from typing import Final
 
 from xenvirt.abi.xs_wire import XENSTORE_RING_SIZE, XsWire
@@ -14,9 +13,6 @@ from xenvirt.xenstore.framing import Message, MessageDecoder, encode
 PATIENCE_S: Final = 30
 PAGE_SIZE: Final = 4096
 SIZE: Final = XENSTORE_RING_SIZE
-WORD: Final = Struct("@I")
-"""Not "<I", which CPython writes byte by byte: the server would see half an index."""
-
 REQ_CONS: Final = 2048
 REQ_PROD: Final = 2052
 RSP_CONS: Final = 2056
@@ -38,6 +34,7 @@ class RawRing:
         self.memory_fd = os.memfd_create("ring", os.MFD_CLOEXEC)
         os.ftruncate(self.memory_fd, PAGE_SIZE)
         self._map = mmap.mmap(self.memory_fd, PAGE_SIZE)
+        self._words = memoryview(self._map).cast("I")
         flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
         self.to_server = os.eventfd(0, flags)
         self.to_client = os.eventfd(0, flags)
@@ -64,12 +61,14 @@ class RawRing:
 
     def word(self, offset: int) -> int:
         """A word of the page."""
-        value: int = WORD.unpack_from(self._map, offset)[0]
-        return value
+        return self._words[offset // 4]
 
     def set_word(self, offset: int, value: int) -> None:
-        """Overwrite a word of the page, in one store."""
-        WORD.pack_into(self._map, offset, value & 0xFFFFFFFF)
+        """Overwrite a word of the page, in one store.
+
+        Not by Struct.pack_into, which zeroes the bytes first: the server might look.
+        """
+        self._words[offset // 4] = value & 0xFFFFFFFF
 
     def notify(self) -> None:
         """Wake the server."""
@@ -175,6 +174,7 @@ class RawRing:
     def close(self) -> None:
         """Unmap the page, close the descriptors; may be repeated."""
         if not self._map.closed:
+            self._words.release()
             self._map.close()
             for fd in (self.memory_fd, self.to_server, self.to_client):
                 os.close(fd)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libFuzzer's entry to the store's engine. An input is a row of chunks: a byte that
- * says which client and whether time goes by, two bytes of length, and what that
- * client sends.
+ * libFuzzer's entry to the store's engine. An input is a row of chunks: a byte
+ * that says which client and whether time goes by, two bytes of length, and
+ * what that client sends.
  *
  * tests/native/test_xs_fuzz.py builds and runs it for a few seconds.
  */

@@ -4,9 +4,9 @@
  *
  *     mutate CORPUS SEED COUNT LACK
  *
- * CORPUS is a file of messages one after the other. One allocation in LACK fails, or
- * none if it is 0. A new store begins after every 20,000 messages, and the old one
- * must have freed all that it took.
+ * CORPUS is a file of messages one after the other. One allocation in LACK
+ * fails, or none if it is 0. A new store begins after every 20,000 messages,
+ * and the old one must have freed all that it took.
  */
 #include <inttypes.h>
 #include <malloc.h>
@@ -179,7 +179,9 @@ static void send_one(struct world *world)
     if (world_random(world, 16) == 0)
         world_hand_over(world, world_random(world, WORLD_CLIENTS));
     if (world_random(world, 64) == 0)
-        world_wait(world, world_random(world, world_random(world, 8) ? 1000 : 30000));
+        world_wait(world, world_random(world, 1000));
+    if (world_random(world, 1000) == 0)
+        world_wait(world, world_random(world, 60000));
 }
 
 static size_t in_use(void)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a client of the store may expect. The bytes that it sends are cut into messages
- * in the plainest way; each must get one reply, in order, with its req_id and tx_id,
- * and nothing else may come but events. Otherwise the program ends with abort().
+ * What a client of the store may expect. The bytes that it sends are cut into
+ * messages in the plainest way; each must get one reply, in order, with its
+ * req_id and tx_id, and nothing else may come but events. Otherwise the
+ * program ends with abort().
  */
 #ifndef XV_XS_PEER_H
 #define XV_XS_PEER_H

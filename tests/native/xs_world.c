@@ -24,7 +24,8 @@ struct world {
     unsigned int stuck; /* turns in which none came */
     uint32_t lack;      /* see world_lack_memory() */
     struct peer_counts counts;
-    struct client client[WORLD_CLIENTS + 1]; /* the last one is the world's own */
+    /* The last one is the world's own. */
+    struct client client[WORLD_CLIENTS + 1];
 };
 
 enum { ALL = WORLD_CLIENTS + 1 };
@@ -212,19 +213,22 @@ static void lift_quotas(struct world *world)
                            domains[i / 2], 0, names[i % 2], 0);
         int skip = i < 2; /* no domid: for all of them */
 
-        command(world, XS_SET_QUOTA, payload + skip, (uint32_t)(len - skip + 1));
+        command(world, XS_SET_QUOTA, payload + skip,
+                (uint32_t)(len - skip + 1));
     }
 }
 
 /*
- * Nothing but unread messages, the rate of writes and quotas may delay an answer;
- * remove them all.
+ * Nothing but unread messages, the rate of writes and quotas may delay an
+ * answer; remove them all.
  */
 static void unblock(struct world *world, struct client *client)
 {
     uint64_t due = xs_engine_next_timeout(world->engine);
 
-    world->stuck = world->replies == world->counts.replies ? world->stuck + 1 : 0;
+    world->stuck++;
+    if (world->replies != world->counts.replies)
+        world->stuck = 0;
     if (world->stuck > 200)
         peer_complain(&client->peer, "never answered");
     if (world->stuck == 100)
@@ -237,7 +241,9 @@ static void unblock(struct world *world, struct client *client)
     serve(world, client);
 }
 
-/* All that came before is answered, and then the connection is of no more use. */
+/*
+ * All that came before is answered, and then the connection is of no more use.
+ */
 static void end_too_long(struct world *world, struct client *client)
 {
     uint64_t id = xs_conn_id(client->conn);
@@ -276,12 +282,13 @@ void world_check(struct world *world)
 static void restore_damaged(struct world *world, const struct xs_blob *blob)
 {
     uint8_t *copy = malloc(blob->len);
-    size_t len = world_random(world, 4) ? blob->len
-                                        : world_random(world, (uint32_t)blob->len);
+    size_t len = blob->len;
     struct xs_conn *conn;
 
     if (copy == NULL)
         abort();
+    if (world_random(world, 4) == 0)
+        len = world_random(world, (uint32_t)blob->len);
     memcpy(copy, blob->data, blob->len);
     for (uint32_t i = world_random(world, 4); i > 0; i--)
         copy[world_random(world, (uint32_t)blob->len)] =

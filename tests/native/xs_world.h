@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A store with clients of all sorts, for programs that send it nonsense. What is not
- * as xs_peer.h has it ends the program with abort().
+ * A store with clients of all sorts, for programs that send it nonsense. What
+ * is not as xs_peer.h has it ends the program with abort().
  */
 #ifndef XV_XS_WORLD_H
 #define XV_XS_WORLD_H
@@ -32,13 +32,16 @@ void world_wait(struct world *world, uint64_t ms);
 void world_lack_memory(struct world *world, uint32_t one_in);
 
 /*
- * Save a client and go on with what is restored of it, as the next process would in a
- * live update; not while it has a transaction. And restore it from damaged bytes,
- * which may give anything but a crash.
+ * Save a client and go on with what is restored of it, as the next process
+ * would in a live update; not while it has a transaction. And restore it from
+ * damaged bytes, which may give anything but a crash.
  */
 void world_hand_over(struct world *world, unsigned int client);
 
-/* Everybody reads all, every message is answered, and CONTROL check finds nothing. */
+/*
+ * Everybody reads all, every message is answered, and CONTROL check finds
+ * nothing.
+ */
 void world_check(struct world *world);
 
 const struct peer_counts *world_counts(const struct world *world);

@@ -104,6 +104,8 @@ class StoreHost:
             self._store.domain_created(domain.domid)
             if domain.domid != DOM0 and self._store.is_introduced(domain.domid):
                 self._serve_ring(domain.domid)
+        # From now on they are rings that a dead daemon may have served.
+        self._goes_on = False
 
     async def start(self, listening: Sequence[socket.socket]) -> None:
         """Serve clients of two sockets, privileged ones and readers of the trace.

@@ -310,18 +310,19 @@ class MemoryRingPage:
         self, buffer: bytearray | mmap.mmap, role: Literal["server", "client"]
     ) -> None:
         self._buffer = buffer
-        self._words = memoryview(buffer).cast("I")
         requests = (0, _REQ_PROD, _REQ_CONS)
         responses = (_SIZE, _RSP_PROD, _RSP_CONS)
         self._in = requests if role == "server" else responses
         self._out = responses if role == "server" else requests
 
     def word(self, offset: int) -> int:
-        return self._words[offset // 4]
+        with memoryview(self._buffer) as view, view.cast("I") as words:
+            return words[offset // 4]
 
     def set_word(self, offset: int, value: int) -> None:
         # In one store: Struct.pack_into zeroes first, and the server may look then.
-        self._words[offset // 4] = value & 0xFFFFFFFF
+        with memoryview(self._buffer) as view, view.cast("I") as words:
+            words[offset // 4] = value & 0xFFFFFFFF
 
     def _indices(self, prod_at: int, cons_at: int) -> tuple[int, int]:
         prod, cons = self.word(prod_at), self.word(cons_at)

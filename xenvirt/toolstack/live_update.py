@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from xenvirt.errors import UsageError
@@ -24,6 +25,9 @@ DEFAULT_TIMEOUT_S: Final = 60
 """How long open transactions are waited for, as by xenstore-control."""
 
 MAX_TIMEOUT_S: Final = 3600
+
+CHECK_TIMEOUT_S: Final = 60.0
+"""That loading the code on disk may take, which is a fraction of a second."""
 
 _RETRY_S: Final = 0.05
 
@@ -118,8 +122,7 @@ class LiveUpdates:
         self._hold_still = hold_still
         self._announce = announce
         self._move_on = move_on
-        self._running: asyncio.Task[None] | None = None
-        self._asked_by = 0
+        self._running: asyncio.Future[int] | None = None
 
     def serve(self, conn_id: int, parameters: list[str]) -> None:
         """Do what the request of that connection asks for, and answer it."""
@@ -139,8 +142,9 @@ class LiveUpdates:
         elif self._running is not None:
             self._store.answer(conn_id, errno.EBUSY)
         else:
-            self._asked_by = conn_id
-            self._running = asyncio.ensure_future(self._run(request))
+            self._running = asyncio.ensure_future(self._update(request, conn_id))
+            # It may be aborted before it has begun.
+            self._running.add_done_callback(partial(self._ended, conn_id))
 
     async def close(self) -> None:
         """Give up an update that waits."""
@@ -155,20 +159,24 @@ class LiveUpdates:
         self._running.cancel()
         self._store.answer(conn_id)
 
-    async def _run(self, request: Request) -> None:
-        error = errno.EIO
-        try:
-            error = await self._update(request)
-        except asyncio.CancelledError:
+    def _ended(self, conn_id: int, update: "asyncio.Future[int]") -> None:
+        self._running = None
+        if update.cancelled():
             _log.warning("the live update was aborted")
             error = errno.EAGAIN
-        except OSError as failed:
-            _log.error("the daemon on disk cannot be started: %s", failed)
-        finally:
-            self._running = None
-            self._store.answer(self._asked_by, error)
+        elif (failed := update.exception()) is not None:
+            expected = isinstance(failed, OSError | subprocess.SubprocessError)
+            _log.error(
+                "the daemon on disk cannot be started: %s",
+                failed,
+                exc_info=None if expected else failed,
+            )
+            error = errno.EIO
+        else:
+            error = update.result()
+        self._store.answer(conn_id, error)
 
-    async def _update(self, request: Request) -> int:
+    async def _update(self, request: Request, conn_id: int) -> int:
         """Become the next image; or return why not, as an errno."""
         await self._check_code()
         deadline = time.monotonic() + request.timeout_s
@@ -186,7 +194,7 @@ class LiveUpdates:
                 self._server.go_on()
                 raise
             else:
-                self._become(HandOver(store_fd, self._asked_by, connections))
+                self._become(HandOver(store_fd, conn_id, connections))
             if late:
                 _log.warning("the live update met transactions that do not end")
                 return errno.EBUSY
@@ -204,17 +212,13 @@ class LiveUpdates:
             self._server.go_on()
 
     async def _check_code(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self._image.check,
+        done = await asyncio.to_thread(
+            subprocess.run,
+            self._image.check,
             env=self._image.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            timeout=CHECK_TIMEOUT_S,
         )
-        try:
-            status = await process.wait()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        if status:
+        if done.returncode:
             raise OSError(errno.ENOEXEC, "it cannot be loaded; see above")

@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -158,7 +159,8 @@ class RunningDaemon:
     def kill(self) -> None:
         """Kill the daemon, and return when there is another one that serves."""
         pid = self.pid
-        os.kill(pid, 9)
+        assert pid
+        os.kill(pid, signal.SIGKILL)
         assert gone(pid)
         with self.client() as client:
             client.start_info()

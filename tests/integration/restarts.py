@@ -24,8 +24,14 @@ def launcher_of(links: LinkMaker) -> int:
 def daemon_of(links: LinkMaker) -> int:
     """The daemon's process, which may have yet to be started again."""
     launcher = launcher_of(links)
-    eventually(lambda: child_of(launcher, "daemon"), "there is no daemon")
-    return child_of(launcher, "daemon")
+    found: list[int] = []
+
+    def there_is_one() -> bool:
+        found.append(child_of(launcher, "daemon"))
+        return found[-1] != 0
+
+    eventually(there_is_one, "there is no daemon")
+    return found[-1]
 
 
 def kill_daemon(links: LinkMaker) -> None:

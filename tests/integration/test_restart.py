@@ -440,7 +440,9 @@ def test_a_daemon_that_cannot_begin_is_given_up(run_dir: RunDir) -> None:
         client.domain_create(f"{PREFIX}web")
         pids = [daemon.pid_of(0), daemon.pid_of(1)]
         (run_dir.path / "poison").touch()
-        os.kill(daemon.pid, signal.SIGKILL)
+        pid = daemon.pid
+        assert pid
+        os.kill(pid, signal.SIGKILL)
         with pytest.raises(HypercallError, match="the daemon is gone"):
             client.domain_list()
     assert daemon.wait() == 1

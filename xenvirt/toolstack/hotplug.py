@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -85,6 +87,7 @@ def run_script(
     # A file and not a pipe: a script may leave a server behind, and its end of a
     # pipe would never close.
     with tempfile.TemporaryFile() as output:
+        resume = _hold_interrupts()
         try:
             process = subprocess.Popen(
                 [script, action, "type_if=vif"],
@@ -95,21 +98,46 @@ def run_script(
                 start_new_session=True,
             )
         except OSError as error:
+            resume()
             raise NotFoundError(
                 f"cannot run {what}",
                 cause=str(error.strerror),
                 hint="apt-get install xen-utils-common brings Xen's scripts; "
                 f"or write script={BUILTIN_BRIDGE}",
             ) from error
-        returncode = _wait(process, what, timeout_s)
+        returncode = _wait(process, what, timeout_s, resume)
         if returncode != 0:
             size = output.seek(0, os.SEEK_END)
             output.seek(max(0, size - _OUTPUT_MAX))
             raise HotplugError(f"{what} failed", cause=_end(returncode, output.read()))
 
 
-def _wait(process: subprocess.Popen[bytes], what: str, timeout_s: float) -> int:
+def _hold_interrupts() -> Callable[[], None]:
+    """Put ^C off: within Popen it would leave a script that nobody knows of.
+
+    The function that is returned ends that, and raises what came meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+
+    def resume() -> None:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+    return resume
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    what: str,
+    timeout_s: float,
+    resume: Callable[[], None],
+) -> int:
     try:
+        resume()
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired as error:
         raise HotplugError(

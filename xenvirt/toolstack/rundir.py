@@ -180,11 +180,12 @@ class RunDir:
     def listen(self) -> "Sockets":
         """Open all sockets in place of stale ones; only for the lock's holder."""
         with contextlib.ExitStack() as undo:
-            hypervisor = _listen(self.hypervisor_socket, socket.SOCK_SEQPACKET, 0o666)
-            undo.callback(hypervisor.close)
             xenstored = _listen(self.xenstored_socket, socket.SOCK_STREAM, 0o600)
             undo.callback(xenstored.close)
             trace = _listen(self.trace_socket, socket.SOCK_STREAM, 0o600)
+            undo.callback(trace.close)
+            # Last: who finds it there counts on the others.
+            hypervisor = _listen(self.hypervisor_socket, socket.SOCK_SEQPACKET, 0o666)
             undo.pop_all()
         self._read_only_socket.unlink(missing_ok=True)
         self._read_only_socket.symlink_to(self.xenstored_socket.name)

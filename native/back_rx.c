@@ -9,41 +9,18 @@
  *
  * With fewer requests posted than the largest frame may need, the frame is read
  * into a private buffer and held until it fits: what was taken is not dropped.
+ *
+ * Where the pages cannot be had directly, back_rx_copy.c has its own way.
  */
 #include <string.h>
 
-#include "queue.h"
+#include "back_rx.h"
 
-#define PAGE 4096u
-
-static struct xv_rx_slot *rx_slot(struct xv_back_rx *rx, uint32_t idx)
-{
-    return &rx->slot[idx & (NET_RX_RING_SIZE - 1)];
-}
-
-static bool peer_takes_gso(const struct xv_back_queue *queue)
-{
-    return queue->base.peer.gso_tcpv4 || queue->base.peer.gso_tcpv6;
-}
-
-/* Slots that the largest frame for this frontend takes. */
-static uint32_t slots_needed_max(const struct xv_back_queue *queue)
-{
-    if (!queue->base.peer.sg)
-        return 1;
-    return XV_FRAME_PAGES + (peer_takes_gso(queue) ? 1 : 0);
-}
-
-static uint32_t slots_needed(uint32_t len, bool gso)
-{
-    return (len + PAGE - 1) / PAGE + (gso ? 1 : 0);
-}
-
-/* Copy the request at mapped_prod, and map its page. */
+/* Copy the request at mapped_prod, and map its page where that can be done. */
 static void map_request(struct xv_back_queue *queue)
 {
     struct xv_back_rx *rx = &queue->rx;
-    struct xv_rx_slot *slot = rx_slot(rx, rx->mapped_prod);
+    struct xv_rx_slot *slot = back_rx_slot(rx, rx->mapped_prod);
     struct netif_rx_request req;
 
     shared_copy_from(&req, &netif_rx_slot(rx->ring.sring, rx->mapped_prod)->req,
@@ -52,8 +29,10 @@ static void map_request(struct xv_back_queue *queue)
     slot->id = req.id;
     slot->gref = req.gref;
     slot->page = NULL;
-    slot->status =
-        (int16_t)gnttab_map(queue->table, req.gref, false, &slot->page);
+    slot->status = GNTST_okay;
+    if (!rx->batch)
+        slot->status =
+            (int16_t)gnttab_map(queue->table, req.gref, false, &slot->page);
 }
 
 static void write_response(struct xv_back_queue *queue, const void *rsp)
@@ -67,7 +46,7 @@ static void write_response(struct xv_back_queue *queue, const void *rsp)
 /* Give up the page of the oldest request, before its response tells of it. */
 static struct xv_rx_slot *consume(struct xv_back_queue *queue)
 {
-    struct xv_rx_slot *slot = rx_slot(&queue->rx, queue->rx.ring.req_cons++);
+    struct xv_rx_slot *slot = back_rx_slot(&queue->rx, queue->rx.ring.req_cons++);
 
     if (slot->page)
         gnttab_unmap(queue->table, slot->gref, false);
@@ -75,10 +54,10 @@ static struct xv_rx_slot *consume(struct xv_back_queue *queue)
     return slot;
 }
 
-static void push(struct xv_back_queue *queue)
+void back_rx_push(struct xv_back_queue *queue)
 {
     if (ring_push_responses_and_check_notify(&queue->rx.ring))
-        queue_notify(&queue->base);
+        queue_notify_rx(&queue->base);
 }
 
 /* Answer the requests before @end, the last of which has a bad grant. */
@@ -95,14 +74,10 @@ static void refuse_requests(struct xv_back_queue *queue, uint32_t end)
         write_response(queue, &rsp);
     }
     queue_count(&queue->base, XV_rx_bad_gref, 1);
-    push(queue);
+    back_rx_push(queue);
 }
 
-/*
- * Have @want requests mapped. Return how many are, all of them with a page; what
- * has none is answered with the grant's status, as netback does.
- */
-static uint32_t map_requests(struct xv_back_queue *queue, uint32_t want)
+uint32_t back_rx_take_requests(struct xv_back_queue *queue, uint32_t want)
 {
     struct xv_back_rx *rx = &queue->rx;
     uint32_t prod = shared_acquire(&rx->ring.sring->req_prod);
@@ -116,27 +91,21 @@ static uint32_t map_requests(struct xv_back_queue *queue, uint32_t want)
         uint32_t idx = rx->mapped_prod;
 
         map_request(queue);
-        if (!rx_slot(rx, idx)->page)
+        if (back_rx_slot(rx, idx)->status != GNTST_okay)
             refuse_requests(queue, idx + 1);
     }
     return rx->mapped_prod - rx->ring.req_cons;
 }
 
-/* The slot, counted from req_cons, that takes the frame's page number @page. */
-static uint32_t data_slot(uint32_t page, bool gso)
-{
-    return gso && page > 0 ? page + 1 : page;
-}
-
 static void *slot_page(struct xv_back_queue *queue, uint32_t slot)
 {
-    return rx_slot(&queue->rx, queue->rx.ring.req_cons + slot)->page;
+    return back_rx_slot(&queue->rx, queue->rx.ring.req_cons + slot)->page;
 }
 
 /* Without GSO the second slot holds data: close the gap that was left for it. */
 static void close_gap(struct xv_back_queue *queue, uint32_t len)
 {
-    for (uint32_t page = 1; page < slots_needed(len, false); page++) {
+    for (uint32_t page = 1; page < back_rx_slots_needed(len, false); page++) {
         uint32_t size = len - page * PAGE;
 
         memcpy(slot_page(queue, page), slot_page(queue, page + 1),
@@ -157,9 +126,15 @@ static uint16_t first_flags(const struct xv_offload *offload)
     return flags;
 }
 
-/* Answer the requests whose pages now hold a frame of @len bytes. */
-static void write_responses(struct xv_back_queue *queue, uint32_t len,
-                            const struct xv_offload *offload)
+/* What became of a page of a frame; all went well where nothing was copied. */
+static int16_t page_status(const struct gnttab_copy *pieces, uint32_t page)
+{
+    return pieces ? pieces[page].status : (int16_t)GNTST_okay;
+}
+
+void back_rx_respond(struct xv_back_queue *queue, uint32_t len,
+                            const struct xv_offload *offload,
+                     const struct gnttab_copy *pieces)
 {
     bool gso = offload->gso_type != XEN_NETIF_GSO_TYPE_NONE;
     uint16_t flags = first_flags(offload);
@@ -168,10 +143,11 @@ static void write_responses(struct xv_back_queue *queue, uint32_t len,
     while (left > 0) {
         uint32_t size = left < PAGE ? left : PAGE;
         struct xv_rx_slot *slot = consume(queue);
+        int16_t status = page_status(pieces, (len - left) / PAGE);
         struct netif_rx_response rsp = {
             .id = slot->id,
             .flags = (uint16_t)(left > size ? flags | NETRXF_more_data : flags),
-            .status = (int16_t)size,
+            .status = status == GNTST_okay ? (int16_t)size : status,
         };
 
         write_response(queue, &rsp);
@@ -188,58 +164,72 @@ static void write_responses(struct xv_back_queue *queue, uint32_t len,
         left -= size;
         queue_count(&queue->base, XV_rx_slots, 1);
     }
-    push(queue);
 }
 
-static void drop(struct xv_back_queue *queue, enum xv_counter cause)
+void back_rx_drop(struct xv_back_queue *queue, enum xv_counter cause)
 {
     queue_count(&queue->base, cause, 1);
     queue_count(&queue->base, XV_rx_dropped, 1);
 }
 
-/* Can @len bytes be said in netif, to this frontend? */
-static bool fits(struct xv_back_queue *queue, uint32_t len)
+bool back_rx_fits(struct xv_back_queue *queue, uint32_t len)
 {
     if (len <= XEN_NETIF_MAX_TX_SIZE && (queue->base.peer.sg || len <= PAGE))
         return true;
-    drop(queue, XV_rx_too_big);
+    back_rx_drop(queue, XV_rx_too_big);
     return false;
+}
+
+void back_rx_count(struct xv_back_queue *queue, uint32_t len,
+                        const struct xv_offload *offload)
+{
+    if (offload->gso_type != XEN_NETIF_GSO_TYPE_NONE)
+        queue_count(&queue->base, XV_rx_gso_packets, 1);
+    queue_count(&queue->base, XV_rx_packets, 1);
+    queue_count(&queue->base, XV_rx_bytes, len);
+}
+
+bool back_rx_translate(struct xv_back_queue *queue,
+                      const struct virtio_net_hdr *vnet, const struct iovec *data,
+                      int count, uint32_t len, struct xv_offload *offload)
+{
+    int ret =
+        offload_from_vnet(vnet, data, count, len, &queue->base.peer, offload);
+
+    if (ret < 0) {
+        back_rx_drop(queue, XV_rx_no_offload);
+        return false;
+    }
+    if (ret > 0)
+        queue_count(&queue->base, XV_rx_csum_filled, 1);
+    return true;
 }
 
 /* Hand over a frame that lies in the pages of the oldest requests. */
 static void deliver(struct xv_back_queue *queue,
                     const struct virtio_net_hdr *vnet, uint32_t len)
 {
-    bool gso = vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE;
-    uint32_t pages = slots_needed(len, false);
+    bool gso = back_rx_is_gso(vnet);
+    uint32_t pages = back_rx_slots_needed(len, false);
     struct iovec data[XV_FRAME_PAGES];
     struct xv_offload offload;
-    int ret;
 
     for (uint32_t page = 0; page < pages; page++)
         data[page] = (struct iovec){
-            .iov_base = slot_page(queue, data_slot(page, gso)),
+            .iov_base = slot_page(queue, back_rx_data_slot(page, gso)),
             .iov_len = PAGE,
         };
-    ret = offload_from_vnet(vnet, data, (int)pages, len, &queue->base.peer,
-                            &offload);
-    if (ret < 0) {
-        drop(queue, XV_rx_no_offload);
+    if (!back_rx_translate(queue, vnet, data, (int)pages, len, &offload))
         return;
-    }
-    if (ret > 0)
-        queue_count(&queue->base, XV_rx_csum_filled, 1);
-    if (gso)
-        queue_count(&queue->base, XV_rx_gso_packets, 1);
-    write_responses(queue, len, &offload);
-    queue_count(&queue->base, XV_rx_packets, 1);
-    queue_count(&queue->base, XV_rx_bytes, len);
+    back_rx_respond(queue, len, &offload, NULL);
+    back_rx_push(queue);
+    back_rx_count(queue, len, &offload);
 }
 
 /* Read a frame into the posted pages. Return: whether there was one. */
 static bool receive_direct(struct xv_back_queue *queue, uint32_t slots)
 {
-    bool skip_second = peer_takes_gso(queue);
+    bool skip_second = back_rx_takes_gso(queue);
     uint32_t pages = skip_second ? slots - 1 : slots;
     struct virtio_net_hdr vnet;
     struct iovec iov[1 + XV_FRAME_PAGES + 1] = {
@@ -249,7 +239,7 @@ static bool receive_direct(struct xv_back_queue *queue, uint32_t slots)
 
     for (uint32_t page = 0; page < pages; page++)
         iov[1 + page] = (struct iovec){
-            .iov_base = slot_page(queue, data_slot(page, skip_second)),
+            .iov_base = slot_page(queue, back_rx_data_slot(page, skip_second)),
             .iov_len = PAGE,
         };
     /* A longer frame shows by its length; without this it would be cut. */
@@ -257,9 +247,9 @@ static bool receive_direct(struct xv_back_queue *queue, uint32_t slots)
     len = queue_read(&queue->base, iov, (int)(1 + pages + 1));
     if (len == 0)
         return false;
-    if (!fits(queue, len))
+    if (!back_rx_fits(queue, len))
         return true;
-    if (skip_second && vnet.gso_type == VIRTIO_NET_HDR_GSO_NONE)
+    if (skip_second && !back_rx_is_gso(&vnet))
         close_gap(queue, len);
     deliver(queue, &vnet, len);
     return true;
@@ -271,36 +261,30 @@ static bool hold_frame(struct xv_back_queue *queue)
     struct xv_back_rx *rx = &queue->rx;
     struct iovec iov[2] = {
         {.iov_base = &rx->held_vnet, .iov_len = sizeof(rx->held_vnet)},
-        {.iov_base = rx->held, .iov_len = XV_FRAME_PAGES * PAGE},
+        {.iov_base = rx->held, .iov_len = FRAME_BYTES},
     };
     uint32_t len = queue_read(&queue->base, iov, 2);
 
     if (len == 0)
         return false;
-    if (fits(queue, len))
+    if (back_rx_fits(queue, len))
         rx->held_len = len;
     return true;
-}
-
-static uint32_t held_slots(const struct xv_back_rx *rx)
-{
-    return slots_needed(rx->held_len,
-                        rx->held_vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE);
 }
 
 /* Deliver the held frame once enough is posted. Return: whether it is gone. */
 static bool release_held(struct xv_back_queue *queue)
 {
     struct xv_back_rx *rx = &queue->rx;
-    bool gso = rx->held_vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE;
+    bool gso = back_rx_is_gso(&rx->held_vnet);
     uint32_t len = rx->held_len;
 
-    if (map_requests(queue, held_slots(rx)) < held_slots(rx))
+    if (back_rx_take_requests(queue, back_rx_held_slots(rx)) < back_rx_held_slots(rx))
         return false;
-    for (uint32_t page = 0; page < slots_needed(len, false); page++) {
+    for (uint32_t page = 0; page < back_rx_slots_needed(len, false); page++) {
         uint32_t size = len - page * PAGE;
 
-        memcpy(slot_page(queue, data_slot(page, gso)), rx->held + page * PAGE,
+        memcpy(slot_page(queue, back_rx_data_slot(page, gso)), rx->held + page * PAGE,
                size < PAGE ? size : PAGE);
     }
     deliver(queue, &rx->held_vnet, len);
@@ -308,29 +292,28 @@ static bool release_held(struct xv_back_queue *queue)
     return true;
 }
 
-/* A frontend that never says when it posts: netback would drop as well. */
-static void drop_without_notify(struct xv_back_queue *queue)
+void back_rx_drop_held(struct xv_back_queue *queue)
 {
     queue->rx.held_len = 0;
-    drop(queue, XV_rx_no_slots);
+    back_rx_drop(queue, XV_rx_no_slots);
 }
 
 /* Move one frame, if there is one and a place for it. Return: whether it did. */
 static bool receive(struct xv_back_queue *queue)
 {
-    uint32_t needed = slots_needed_max(queue);
+    uint32_t needed = back_rx_slots_needed_max(queue);
     uint32_t mapped;
 
     if (queue->rx.held_len > 0) {
         if (release_held(queue))
             return true;
         if (!queue->base.peer.rx_notify && !queue_broken(&queue->base))
-            drop_without_notify(queue);
+            back_rx_drop_held(queue);
         return false;
     }
     if (!queue->base.schedule.tap_readable)
         return false;
-    mapped = map_requests(queue, needed);
+    mapped = back_rx_take_requests(queue, needed);
     if (mapped >= needed)
         return receive_direct(queue, needed);
     if (queue_broken(&queue->base) || (mapped == 0 && queue->base.peer.rx_notify))
@@ -340,10 +323,17 @@ static bool receive(struct xv_back_queue *queue)
 
 int xv_back_rx(struct xv_queue *base, int budget)
 {
+    struct xv_back_queue *queue = queue_back(base);
     int frames = 0;
 
-    while (frames < budget && !queue_broken(base) && receive(queue_back(base)))
-        frames++;
+    while (frames < budget && !queue_broken(base)) {
+        int moved = queue->rx.batch ? back_rx_copy(queue, budget - frames)
+                                    : receive(queue);
+
+        if (moved == 0)
+            break;
+        frames += moved;
+    }
     return frames;
 }
 
@@ -353,7 +343,7 @@ bool back_rx_arm(struct xv_back_queue *queue)
     uint32_t want = 1;
 
     if (rx->held_len > 0)
-        want = held_slots(rx);
+        want = back_rx_held_slots(rx);
     else if (!queue->base.schedule.tap_readable)
         return false;
     queue_count(&queue->base, XV_rx_no_slots, 1);

@@ -2,169 +2,36 @@
 /*
  * Hop 2, backend: TX ring -> the host's TAP.
  *
- * Every slot is copied once and checked as Linux netback checks it: what a
- * careless frontend may send costs it that packet, what none would send breaks
- * the queue. The headers of a good frame are copied, the rest is written to the
- * TAP straight from the frontend's pages.
+ * Packets are copied and checked slot by slot (tx_packet.c). The headers of a good
+ * frame are copied, the rest is written to the TAP straight from the frontend's pages.
+ * Where those cannot be had directly, the payload of several packets is copied at once
+ * into a buffer of our own first.
  */
-#include "queue.h"
+#include <errno.h>
+#include <stdlib.h>
 
-/* netback's limits count the slots after the first. */
-#define SLOTS_DROP XEN_NETIF_NR_SLOTS_MIN
-#define SLOTS_FATAL 20
+#include "tx_packet.h"
 
-/* A packet's slots, copied. */
-struct tx_packet {
-    struct netif_tx_request slot[1 + SLOTS_FATAL];
-    uint32_t nr_slots;
-    uint32_t nr_extras;
-    struct netif_extra_info extra[XEN_NETIF_EXTRA_TYPE_MAX]; /* by type; 0: none */
-    uint32_t size; /* of the whole packet */
+/* Packets of one batch, and the bytes that it has room for. */
+#define BATCH_PACKETS 16
+#define BATCH_BYTES (256u * 1024)
+
+/* Packets whose payload is copied at once. */
+struct xv_tx_batch {
+    struct {
+        struct tx_packet packet;
+        enum tx_verdict verdict;
+        uint32_t end;         /* req_cons after it */
+        uint32_t first_piece; /* one for each slot that is not empty */
+        uint32_t nr_pieces;
+    } item[BATCH_PACKETS];
+    uint32_t nr_items;
+    uint32_t next; /* the first item that is still to be forwarded */
+    struct gnttab_copy piece[BATCH_PACKETS * (1 + SLOTS_FATAL)];
+    uint32_t nr_pieces;
+    uint32_t used; /* bytes of @data */
+    uint8_t data[BATCH_BYTES];
 };
-
-enum verdict {
-    PACKET_GOOD,
-    PACKET_ERROR,  /* answer every slot with ERROR */
-    PACKET_BROKEN, /* the queue is broken: answer nothing */
-};
-
-static void copy_request(const struct back_ring *ring, uint32_t idx,
-                         struct netif_tx_request *req)
-{
-    shared_copy_from(req, &netif_tx_slot(ring->sring, idx)->req, sizeof(*req));
-}
-
-/* Copy the extras that follow the first slot (xenvif_get_extras). */
-static enum verdict copy_extras(struct xv_back_queue *queue,
-                                struct tx_packet *packet, uint32_t *cons,
-                                uint32_t prod)
-{
-    struct netif_extra_info extra;
-
-    do {
-        if (*cons == prod) {
-            queue_break(&queue->base, XV_TX_MISSING_EXTRA, 0, 0, 0);
-            return PACKET_BROKEN;
-        }
-        shared_copy_from(&extra,
-                         &netif_tx_slot(queue->tx.ring.sring, *cons)->extra,
-                         sizeof(extra));
-        ++*cons;
-        if (extra.type == XEN_NETIF_EXTRA_TYPE_NONE ||
-            extra.type >= XEN_NETIF_EXTRA_TYPE_MAX) {
-            queue_break(&queue->base, XV_TX_BAD_EXTRA_TYPE, extra.type, 0, 0);
-            return PACKET_BROKEN;
-        }
-        packet->nr_extras++;
-        packet->extra[extra.type] = extra;
-    } while (extra.flags & XEN_NETIF_EXTRA_FLAG_MORE);
-    return PACKET_GOOD;
-}
-
-/*
- * Copy the slots after the first (xenvif_count_requests), and make the first
- * slot's size its own: the total less all others.
- */
-static enum verdict copy_slots(struct xv_back_queue *queue,
-                               struct tx_packet *packet, uint32_t *cons,
-                               uint32_t prod)
-{
-    struct netif_tx_request *first = &packet->slot[0];
-    enum verdict verdict = PACKET_GOOD;
-    uint32_t more = first->flags & NETTXF_more_data;
-    uint32_t slots = 0;
-
-    while (more) {
-        struct netif_tx_request *txp = &packet->slot[1 + slots];
-
-        if (*cons == prod) {
-            queue_break(&queue->base, XV_TX_TOO_FEW_SLOTS, slots, 0, 0);
-            return PACKET_BROKEN;
-        }
-        if (slots >= SLOTS_FATAL) {
-            queue_break(&queue->base, XV_TX_MALICIOUS_SLOTS, slots, SLOTS_FATAL,
-                        0);
-            return PACKET_BROKEN;
-        }
-        if (verdict == PACKET_GOOD && slots >= SLOTS_DROP) {
-            queue_count(&queue->base, XV_tx_too_many_slots, 1);
-            verdict = PACKET_ERROR;
-        }
-        copy_request(&queue->tx.ring, (*cons)++, txp);
-        if (verdict == PACKET_GOOD && txp->size > first->size) {
-            queue_count(&queue->base, XV_tx_bad_slot_size, 1);
-            verdict = PACKET_ERROR;
-        }
-        first->size = (uint16_t)(first->size - txp->size);
-        packet->nr_slots = 1 + ++slots;
-        if ((uint32_t)txp->offset + txp->size > 4096) {
-            queue_break(&queue->base, XV_TX_CROSS_PAGE, txp->offset, txp->size,
-                        0);
-            return PACKET_BROKEN;
-        }
-        more = txp->flags & NETTXF_more_data;
-    }
-    return verdict;
-}
-
-/* A GSO extra says which kind and a size (xenvif_set_skb_gso). */
-static enum verdict check_gso(struct xv_back_queue *queue,
-                              const struct tx_packet *packet)
-{
-    const struct netif_extra_gso *gso =
-        &packet->extra[XEN_NETIF_EXTRA_TYPE_GSO].u.gso;
-
-    if (packet->extra[XEN_NETIF_EXTRA_TYPE_GSO].type == 0)
-        return PACKET_GOOD;
-    if (gso->size == 0) {
-        queue_break(&queue->base, XV_TX_GSO_SIZE_ZERO, 0, 0, 0);
-        return PACKET_BROKEN;
-    }
-    if (gso->type != XEN_NETIF_GSO_TYPE_TCPV4 &&
-        gso->type != XEN_NETIF_GSO_TYPE_TCPV6) {
-        queue_break(&queue->base, XV_TX_BAD_GSO_TYPE, gso->type, 0, 0);
-        return PACKET_BROKEN;
-    }
-    return PACKET_GOOD;
-}
-
-/* Copy a packet's slots from *cons on, and check them. */
-static enum verdict copy_packet(struct xv_back_queue *queue,
-                                struct tx_packet *packet, uint32_t *cons,
-                                uint32_t prod)
-{
-    struct netif_tx_request *first = &packet->slot[0];
-    enum verdict verdict = PACKET_GOOD;
-
-    packet->nr_slots = 1;
-    packet->nr_extras = 0;
-    for (int type = 0; type < XEN_NETIF_EXTRA_TYPE_MAX; type++)
-        packet->extra[type].type = 0;
-    copy_request(&queue->tx.ring, (*cons)++, first);
-    packet->size = first->size;
-    if (first->flags & NETTXF_extra_info)
-        verdict = copy_extras(queue, packet, cons, prod);
-    if (verdict == PACKET_GOOD)
-        verdict = copy_slots(queue, packet, cons, prod);
-    if (verdict != PACKET_GOOD)
-        return verdict;
-    if (packet->extra[XEN_NETIF_EXTRA_TYPE_MCAST_ADD].type ||
-        packet->extra[XEN_NETIF_EXTRA_TYPE_MCAST_DEL].type) {
-        /* No data; and multicast control was not offered. */
-        queue_count(&queue->base, XV_tx_bad_multicast, 1);
-        return PACKET_ERROR;
-    }
-    if (packet->size < ETH_HLEN) {
-        queue_count(&queue->base, XV_tx_bad_size, 1);
-        return PACKET_ERROR;
-    }
-    if ((uint32_t)first->offset + first->size > 4096) {
-        queue_break(&queue->base, XV_TX_CROSS_PAGE_FIRST, first->offset,
-                    first->size, 0);
-        return PACKET_BROKEN;
-    }
-    return check_gso(queue, packet);
-}
 
 static void unmap_slots(struct xv_back_queue *queue,
                         const struct tx_packet *packet, uint32_t nr_slots)
@@ -188,7 +55,6 @@ static bool map_slots(struct xv_back_queue *queue, const struct tx_packet *packe
             continue;
         if (gnttab_map(queue->table, slot->gref, true, &page) != GNTST_okay) {
             unmap_slots(queue, packet, i);
-            queue_count(&queue->base, XV_tx_bad_gref, 1);
             return false;
         }
         frame->data[frame->count++] = (struct iovec){
@@ -197,22 +63,6 @@ static bool map_slots(struct xv_back_queue *queue, const struct tx_packet *packe
         };
     }
     return true;
-}
-
-static void set_offload(const struct tx_packet *packet,
-                        struct xv_offload *offload)
-{
-    const struct netif_extra_info *gso = &packet->extra[XEN_NETIF_EXTRA_TYPE_GSO];
-    uint16_t flags = packet->slot[0].flags;
-
-    *offload = (struct xv_offload){
-        .csum_blank = flags & NETTXF_csum_blank,
-        .data_validated = flags & NETTXF_data_validated,
-    };
-    if (gso->type) {
-        offload->gso_type = gso->u.gso.type;
-        offload->gso_size = gso->u.gso.size;
-    }
 }
 
 static void count_frame(struct xv_queue *queue, const struct xv_frame *frame,
@@ -226,24 +76,16 @@ static void count_frame(struct xv_queue *queue, const struct xv_frame *frame,
         queue_count(queue, XV_tx_gso_checksum_fixup, 1);
 }
 
-/* Write a good packet to the TAP. *again: the TAP cannot take it now. */
-static int forward(struct xv_back_queue *queue, const struct tx_packet *packet,
-                   bool *again)
+/* Write a frame to the TAP. *again: the TAP cannot take it now. */
+static int write_frame(struct xv_back_queue *queue, const struct tx_packet *packet,
+                       struct xv_frame *frame, bool *again)
 {
-    struct xv_frame frame;
     bool fixup = false;
-    enum xv_write written;
 
-    if (!map_slots(queue, packet, &frame)) {
-        queue_count(&queue->base, XV_tx_dropped, 1);
-        return NETIF_RSP_ERROR;
-    }
-    set_offload(packet, &frame.offload);
-    written = queue_write(&queue->base, &frame, &fixup);
-    unmap_slots(queue, packet, packet->nr_slots);
-    switch (written) {
+    tx_packet_offload(packet, &frame->offload);
+    switch (queue_write(&queue->base, frame, &fixup)) {
     case XV_WRITTEN:
-        count_frame(&queue->base, &frame, fixup);
+        count_frame(&queue->base, frame, fixup);
         return NETIF_RSP_OKAY;
     case XV_AGAIN:
         *again = true;
@@ -258,6 +100,27 @@ static int forward(struct xv_back_queue *queue, const struct tx_packet *packet,
         queue_count(&queue->base, XV_tx_dropped, 1);
         return NETIF_RSP_DROPPED;
     }
+}
+
+static int refuse_gref(struct xv_back_queue *queue)
+{
+    queue_count(&queue->base, XV_tx_bad_gref, 1);
+    queue_count(&queue->base, XV_tx_dropped, 1);
+    return NETIF_RSP_ERROR;
+}
+
+/* Write a good packet to the TAP, from the frontend's own pages. */
+static int forward(struct xv_back_queue *queue, const struct tx_packet *packet,
+                   bool *again)
+{
+    struct xv_frame frame;
+    int status;
+
+    if (!map_slots(queue, packet, &frame))
+        return refuse_gref(queue);
+    status = write_frame(queue, packet, &frame, again);
+    unmap_slots(queue, packet, packet->nr_slots);
+    return status;
 }
 
 static void write_response(struct back_ring *ring, uint16_t id, int status)
@@ -282,18 +145,30 @@ static void respond(struct xv_back_queue *queue, const struct tx_packet *packet,
     queue_count(&queue->base, XV_tx_slots, packet->nr_slots);
 }
 
-/* Take one packet off the ring. Return: false when none could be taken. */
-static bool take_packet(struct xv_back_queue *queue, uint32_t prod)
+/* Take a packet off the ring that ends before @cons. */
+static void finish(struct xv_back_queue *queue, const struct tx_packet *packet,
+                   uint32_t cons, int status)
 {
     struct back_ring *ring = &queue->tx.ring;
-    uint32_t cons = ring->req_cons;
+
+    ring->req_cons = cons;
+    respond(queue, packet, status);
+    /* One by one: a frontend with a full ring goes on while we write. */
+    if (ring_push_responses_and_check_notify(ring))
+        queue_notify_tx(&queue->base);
+}
+
+/* Move one packet. Return: how many were moved, 0 or 1. */
+static int take_one(struct xv_back_queue *queue, uint32_t prod)
+{
+    uint32_t cons = queue->tx.ring.req_cons;
     struct tx_packet packet;
     int status = NETIF_RSP_ERROR;
     bool again = false;
 
-    switch (copy_packet(queue, &packet, &cons, prod)) {
+    switch (tx_packet_copy(queue, &packet, &cons, prod)) {
     case PACKET_BROKEN:
-        return false;
+        return 0;
     case PACKET_ERROR:
         queue_count(&queue->base, XV_tx_dropped, 1);
         break;
@@ -302,10 +177,108 @@ static bool take_packet(struct xv_back_queue *queue, uint32_t prod)
         break;
     }
     if (again)
-        return false;
-    ring->req_cons = cons;
-    respond(queue, &packet, status);
-    return true;
+        return 0;
+    finish(queue, &packet, cons, status);
+    return 1;
+}
+
+/* Have the payload of the batch's newest packet copied. */
+static void add_pieces(struct xv_tx_batch *batch, const struct tx_packet *packet)
+{
+    for (uint32_t i = 0; i < packet->nr_slots; i++) {
+        const struct netif_tx_request *slot = &packet->slot[i];
+
+        if (slot->size == 0)
+            continue;
+        batch->piece[batch->nr_pieces++] =
+            (struct gnttab_copy){.local = batch->data + batch->used,
+                                 .gref = slot->gref,
+                                 .offset = slot->offset,
+                                 .len = slot->size};
+        batch->used += slot->size;
+    }
+}
+
+/* Copy and check up to @most packets, and their payload. */
+static void fill_batch(struct xv_back_queue *queue, uint32_t prod, uint32_t most)
+{
+    struct xv_tx_batch *batch = queue->tx.batch;
+    uint32_t cons = queue->tx.ring.req_cons;
+
+    batch->nr_items = batch->next = batch->nr_pieces = batch->used = 0;
+    while (cons != prod && batch->nr_items < most &&
+           batch->used + XEN_NETIF_MAX_TX_SIZE <= BATCH_BYTES) {
+        uint32_t number = batch->nr_items;
+
+        batch->item[number].first_piece = batch->nr_pieces;
+        batch->item[number].verdict =
+            tx_packet_copy(queue, &batch->item[number].packet, &cons, prod);
+        if (batch->item[number].verdict == PACKET_BROKEN)
+            break; /* those before it are good all the same */
+        if (batch->item[number].verdict == PACKET_GOOD)
+            add_pieces(batch, &batch->item[number].packet);
+        batch->item[number].nr_pieces =
+            batch->nr_pieces - batch->item[number].first_piece;
+        batch->item[number].end = cons;
+        batch->nr_items++;
+    }
+    gnttab_copy(queue->table, GNTTAB_FROM_PEER, batch->piece, batch->nr_pieces);
+}
+
+/* Write a packet of the batch to the TAP, from the batch's buffer. */
+static int forward_copy(struct xv_back_queue *queue, const struct tx_packet *packet,
+                        const struct gnttab_copy *pieces, uint32_t nr_pieces,
+                        bool *again)
+{
+    struct xv_frame frame = {.len = packet->size, .count = 1};
+
+    for (uint32_t i = 0; i < nr_pieces; i++)
+        if (pieces[i].status != GNTST_okay)
+            return refuse_gref(queue);
+    frame.data[0] = (struct iovec){.iov_base = pieces[0].local,
+                                   .iov_len = packet->size};
+    return write_frame(queue, packet, &frame, again);
+}
+
+/*
+ * Move up to @most packets by one batch of copies, or what a full TAP has left of
+ * the last one. Return: how many were moved.
+ */
+static int take_batch(struct xv_back_queue *queue, uint32_t prod, uint32_t most)
+{
+    struct xv_tx_batch *batch = queue->tx.batch;
+    int moved = 0;
+
+    if (batch->next == batch->nr_items)
+        fill_batch(queue, prod, most < BATCH_PACKETS ? most : BATCH_PACKETS);
+    for (; batch->next < batch->nr_items && moved < (int)most;
+         batch->next++, moved++) {
+        uint32_t i = batch->next;
+        int status = NETIF_RSP_ERROR;
+        bool again = false;
+
+        if (batch->item[i].verdict == PACKET_GOOD)
+            status = forward_copy(queue, &batch->item[i].packet,
+                                  &batch->piece[batch->item[i].first_piece],
+                                  batch->item[i].nr_pieces, &again);
+        else
+            queue_count(&queue->base, XV_tx_dropped, 1);
+        if (again)
+            break;
+        finish(queue, &batch->item[i].packet, batch->item[i].end, status);
+    }
+    return moved;
+}
+
+int back_tx_prepare(struct xv_back_queue *queue)
+{
+    if (!queue->table->copying)
+        return 0;
+    queue->tx.batch = malloc(sizeof(*queue->tx.batch));
+    if (!queue->tx.batch)
+        return -ENOMEM;
+    queue->tx.batch->nr_items = queue->tx.batch->next = 0;
+    return 0;
 }
 
 int xv_back_tx(struct xv_queue *base, int budget)
@@ -317,18 +290,21 @@ int xv_back_tx(struct xv_queue *base, int budget)
     while (frames < budget && !queue_broken(base) &&
            base->schedule.tap_writable) {
         uint32_t prod = shared_acquire(&ring->sring->req_prod);
+        int taken;
 
         if (ring_request_prod_overflow(ring, prod)) {
             queue_break(base, XV_TX_IMPOSSIBLE_REQUESTS, prod, ring->req_cons,
                         ring->nr_ents);
             break;
         }
-        if (ring->req_cons == prod || !take_packet(queue, prod))
+        if (ring->req_cons == prod)
             break;
-        frames++;
-        /* One by one: a frontend with a full ring goes on while we write. */
-        if (ring_push_responses_and_check_notify(ring))
-            queue_notify(base);
+        taken = queue->tx.batch
+                    ? take_batch(queue, prod, (uint32_t)(budget - frames))
+                    : take_one(queue, prod);
+        if (taken == 0)
+            break;
+        frames += taken;
     }
     return frames;
 }

@@ -225,7 +225,7 @@ void front_rx_refill(struct xv_front_queue *queue)
                        &req, sizeof(req));
     }
     if (ring_push_requests_and_check_notify(ring))
-        queue_notify(&queue->base);
+        queue_notify_rx(&queue->base);
 }
 
 int xv_front_rx(struct xv_queue *base, int budget)

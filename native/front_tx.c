@@ -195,7 +195,7 @@ int xv_front_tx(struct xv_queue *base, int budget)
             break;
         frames++;
         if (ring_push_requests_and_check_notify(&queue->tx.ring))
-            queue_notify(base);
+            queue_notify_tx(base);
     }
     return frames;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "barrier.h"
 
@@ -36,14 +37,22 @@ int xv_gnttab_create(void *memory, uint32_t nr_pages, uint32_t nr_grant_frames,
     *new = (struct xv_gnttab){.entries = memory,
                               .nr_entries = nr_grant_frames * 512,
                               .memory = memory,
-                              .nr_pages = nr_pages};
+                              .nr_pages = nr_pages,
+                              .gntalloc_fd = -1};
     *table = new;
     return 0;
 }
 
 void xv_gnttab_destroy(struct xv_gnttab *table)
 {
+    if (table && table->gntalloc_fd >= 0)
+        gntalloc_destroy(table);
     free(table);
+}
+
+void *xv_gnttab_page(const struct xv_gnttab *table, uint32_t frame)
+{
+    return frame < table->nr_pages ? gnttab_page(table, frame) : NULL;
 }
 
 int xv_gnttab_grant(struct xv_gnttab *table, uint32_t gref, uint16_t domid,
@@ -81,7 +90,8 @@ int xv_gnttab_end(struct xv_gnttab *table, uint32_t gref)
 
 bool gnttab_in_use(const struct xv_gnttab *table, uint32_t gref)
 {
-    return ENTRY_FLAGS(shared_acquire(entry_word(table, gref))) & GTF_in_use;
+    return gref < table->nr_entries &&
+           ENTRY_FLAGS(shared_acquire(entry_word(table, gref))) & GTF_in_use;
 }
 
 uint32_t xv_gnttab_release(void *memory, uint32_t nr_entries, uint16_t domid)
@@ -112,7 +122,9 @@ int xv_gnttab_peer_create(void *memory, uint32_t nr_pages,
     new->granter = (struct xv_gnttab){.entries = memory,
                                       .nr_entries = nr_grant_frames * 512,
                                       .memory = memory,
-                                      .nr_pages = nr_pages};
+                                      .nr_pages = nr_pages,
+                                      .gntalloc_fd = -1};
+    new->gntdev_fd = -1;
     new->domid = domid;
     new->pins = calloc(new->granter.nr_entries, sizeof(*new->pins));
     if (!new->pins) {
@@ -127,6 +139,8 @@ void xv_gnttab_peer_destroy(struct xv_gnttab_peer *peer)
 {
     if (!peer)
         return;
+    if (peer->gntdev_fd >= 0)
+        gntdev_destroy(peer);
     free(peer->pins);
     free(peer);
 }
@@ -194,6 +208,8 @@ int gnttab_map(struct xv_gnttab_peer *peer, uint32_t gref, bool readonly,
     uint32_t pins, frame, one = readonly ? PIN_READER : PIN_WRITER;
     int status;
 
+    if (peer->gntdev_fd >= 0)
+        return gntdev_map(peer, gref, readonly, page);
     if (gref >= peer->granter.nr_entries)
         return GNTST_bad_gntref;
     pins = pin_lock(&peer->pins[gref]);
@@ -211,11 +227,51 @@ int gnttab_map(struct xv_gnttab_peer *peer, uint32_t gref, bool readonly,
 
 void gnttab_unmap(struct xv_gnttab_peer *peer, uint32_t gref, bool readonly)
 {
-    uint32_t pins = pin_lock(&peer->pins[gref]);
+    uint32_t pins;
 
+    if (peer->gntdev_fd >= 0) {
+        gntdev_unmap(peer, gref);
+        return;
+    }
+    pins = pin_lock(&peer->pins[gref]);
     pins -= readonly ? PIN_READER : PIN_WRITER;
     entry_unpin(peer, gref, unheld_flags(pins));
     pin_unlock(&peer->pins[gref], pins);
+}
+
+static int copy_one(struct xv_gnttab_peer *peer, enum gnttab_direction direction,
+                    const struct gnttab_copy *piece)
+{
+    bool readonly = direction == GNTTAB_FROM_PEER;
+    uint8_t *page;
+    void *mapped;
+    int status = gnttab_map(peer, piece->gref, readonly, &mapped);
+
+    if (status != GNTST_okay)
+        return status;
+    page = (uint8_t *)mapped + piece->offset;
+    if (readonly)
+        memcpy(piece->local, page, piece->len);
+    else
+        memcpy(page, piece->local, piece->len);
+    gnttab_unmap(peer, piece->gref, readonly);
+    return GNTST_okay;
+}
+
+void gnttab_copy(struct xv_gnttab_peer *peer, enum gnttab_direction direction,
+                 struct gnttab_copy *pieces, uint32_t count)
+{
+    if (peer->gntdev_fd >= 0) {
+        gntdev_copy(peer, direction, pieces, count);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        pieces[i].status = (int16_t)copy_one(peer, direction, &pieces[i]);
+}
+
+void xv_gnttab_peer_set_copying(struct xv_gnttab_peer *peer, bool copying)
+{
+    peer->copying = copying || peer->gntdev_fd >= 0;
 }
 
 int xv_gnttab_map(struct xv_gnttab_peer *peer, uint32_t gref, bool readonly,

@@ -57,7 +57,9 @@ static void queue_init(struct xv_queue *queue, enum xv_role role,
     *queue = (struct xv_queue){
         .role = role,
         .tap_fd = io->tap_fd,
-        .evtchn = {.pending_fd = io->pending_fd, .notify_fd = io->notify_fd},
+        .tx_evtchn = {.end = io->tx},
+        .rx_evtchn = {.end = io->rx},
+        .split_evtchns = io->tx.pending_fd != io->rx.pending_fd,
         .peer = *peer,
         .stats = stats,
         .schedule = {.tap_readable = true, .tap_writable = true},
@@ -110,6 +112,13 @@ static int map_ring(struct xv_gnttab_peer *table, uint32_t ring_ref,
     return 0;
 }
 
+static void free_buffers(struct xv_back_queue *queue)
+{
+    free(queue->tx.batch);
+    free(queue->rx.batch);
+    free(queue->rx.held);
+}
+
 int xv_back_queue_create(const struct xv_queue_io *io,
                          struct xv_gnttab_peer *peer_table, uint32_t tx_ring_ref,
                          uint32_t rx_ring_ref,
@@ -129,9 +138,15 @@ int xv_back_queue_create(const struct xv_queue_io *io,
     new->rx.held = malloc(XV_FRAME_PAGES * 4096);
     if (!new->rx.held)
         goto err_free;
+    ret = back_tx_prepare(new);
+    if (ret < 0)
+        goto err_buffers;
+    ret = back_rx_prepare(new);
+    if (ret < 0)
+        goto err_buffers;
     ret = map_ring(peer_table, tx_ring_ref, &tx);
     if (ret < 0)
-        goto err_held;
+        goto err_buffers;
     ret = map_ring(peer_table, rx_ring_ref, &rx);
     if (ret < 0)
         goto err_tx_ring;
@@ -148,8 +163,8 @@ err_rx_ring:
     gnttab_unmap(peer_table, rx_ring_ref, false);
 err_tx_ring:
     gnttab_unmap(peer_table, tx_ring_ref, false);
-err_held:
-    free(new->rx.held);
+err_buffers:
+    free_buffers(new);
 err_free:
     free(new);
     return ret;
@@ -165,7 +180,7 @@ void xv_queue_destroy(struct xv_queue *queue)
         back_rx_unmap(back);
         gnttab_unmap(back->table, back->rx.ring_ref, false);
         gnttab_unmap(back->table, back->tx.ring_ref, false);
-        free(back->rx.held);
+        free_buffers(back);
     }
     free(queue);
 }
@@ -284,7 +299,9 @@ bool xv_queue_arm(struct xv_queue *queue)
     bool tx, rx;
 
     if (queue_broken(queue))
-        return false;
+        return false; /* and whoever notifies it does so in vain */
+    evtchn_unmask(&queue->tx_evtchn);
+    evtchn_unmask(&queue->rx_evtchn);
     if (queue->role == XV_FRONT) {
         tx = front_tx_arm(queue_front(queue));
         rx = front_rx_arm(queue_front(queue));

@@ -87,7 +87,9 @@ struct xv_schedule {
 struct xv_queue {
     enum xv_role role;
     int tap_fd;
-    struct evtchn evtchn;
+    struct evtchn tx_evtchn;
+    struct evtchn rx_evtchn; /* unused where one channel serves both rings */
+    bool split_evtchns;
     struct xv_peer_features peer;
     struct xv_queue_stats *stats;
     struct xv_schedule schedule;
@@ -120,9 +122,13 @@ struct xv_front_queue {
 struct xv_back_tx {
     struct back_ring ring;
     uint32_t ring_ref;
+    struct xv_tx_batch *batch; /* NULL unless payload is to be copied */
 };
 
-/* An RX request, copied and mapped; page is NULL when its grant is refused. */
+/*
+ * An RX request, copied and, where that is how payload is reached, mapped: page is
+ * NULL then only when its grant is refused.
+ */
 struct xv_rx_slot {
     uint16_t id;
     uint32_t gref;
@@ -136,6 +142,7 @@ struct xv_back_rx {
     /* Requests from req_cons up to here are in slot[], to be used in order. */
     uint32_t mapped_prod;
     struct xv_rx_slot slot[NET_RX_RING_SIZE];
+    struct xv_rx_batch *batch; /* NULL unless payload is to be copied */
     /* A frame that was taken from the TAP when too few requests were posted. */
     uint8_t *held;
     uint32_t held_len; /* 0: none */
@@ -176,10 +183,17 @@ static inline bool queue_broken(const struct xv_queue *queue)
     return queue->stats->broken != XV_OK;
 }
 
-/** queue_notify() - Tell the peer, and count it. */
-static inline void queue_notify(struct xv_queue *queue)
+/** queue_notify_tx() - Tell the peer of the TX ring, and count it. */
+static inline void queue_notify_tx(struct xv_queue *queue)
 {
-    evtchn_notify(&queue->evtchn);
+    evtchn_notify(&queue->tx_evtchn);
+    queue_count(queue, XV_notify_sent, 1);
+}
+
+/** queue_notify_rx() - Tell the peer of the RX ring, and count it. */
+static inline void queue_notify_rx(struct xv_queue *queue)
+{
+    evtchn_notify(queue->split_evtchns ? &queue->rx_evtchn : &queue->tx_evtchn);
     queue_count(queue, XV_notify_sent, 1);
 }
 
@@ -236,6 +250,10 @@ bool front_tx_arm(struct xv_front_queue *queue);
 bool back_tx_arm(struct xv_back_queue *queue);
 bool back_rx_arm(struct xv_back_queue *queue);
 bool front_rx_arm(struct xv_front_queue *queue);
+
+/* Room for a batch, where payload is to be copied. Return: 0, -ENOMEM. */
+int back_tx_prepare(struct xv_back_queue *queue);
+int back_rx_prepare(struct xv_back_queue *queue);
 
 /** back_rx_unmap() - Let go of the requests that no frame has used. */
 void back_rx_unmap(struct xv_back_queue *queue);

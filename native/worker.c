@@ -6,7 +6,8 @@
  * A queue with work is in the active list and gets a budget a turn. One without is
  * armed and costs nothing until a descriptor wakes it. Descriptors are watched
  * edge-triggered: the TAP is read until it is empty, and an eventfd need not be
- * read at all, as each write to it is a new edge.
+ * read at all, as each write to it is a new edge. On Xen a port that fired is masked
+ * until its queue is armed again.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -50,17 +51,17 @@ struct xv_worker {
 };
 
 /*
- * What an epoll event belongs to: a queue, and its TAP or its event channel in
- * the lowest bit of the pointer; NULL is the command eventfd.
+ * What an epoll event belongs to: a queue, and in the lowest bits of the pointer
+ * which descriptor of it; NULL is the command eventfd.
  */
-#define TAG_TAP 1u
+enum tag { TAG_TX_EVTCHN, TAG_RX_EVTCHN, TAG_TAP, TAG_MASK };
 
 static int watch(const struct xv_worker *worker, int fd, uint32_t events,
-                 struct xv_queue *queue, uintptr_t tag)
+                 struct xv_queue *queue, enum tag tag)
 {
     struct epoll_event event = {.events = events | EPOLLET};
 
-    event.data.ptr = (void *)((uintptr_t)queue | tag);
+    event.data.ptr = (void *)((uintptr_t)queue | (uintptr_t)tag);
     return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno
                                                                      : 0;
 }
@@ -85,27 +86,41 @@ static void deactivate(struct xv_worker *worker, struct xv_queue *queue)
     queue->schedule.active = false;
 }
 
+static void unwatch(const struct xv_worker *worker, int fd)
+{
+    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void unwatch_all(const struct xv_worker *worker,
+                        const struct xv_queue *queue)
+{
+    unwatch(worker, queue->tap_fd);
+    unwatch(worker, queue->tx_evtchn.end.pending_fd);
+    if (queue->split_evtchns)
+        unwatch(worker, queue->rx_evtchn.end.pending_fd);
+}
+
 static int add(struct xv_worker *worker, struct xv_queue *queue)
 {
-    int ret = watch(worker, queue->evtchn.pending_fd, EPOLLIN, queue, 0);
+    int ret = watch(worker, queue->tx_evtchn.end.pending_fd, EPOLLIN, queue,
+                    TAG_TX_EVTCHN);
 
+    if (ret == 0 && queue->split_evtchns)
+        ret = watch(worker, queue->rx_evtchn.end.pending_fd, EPOLLIN, queue,
+                    TAG_RX_EVTCHN);
+    if (ret == 0)
+        ret = watch(worker, queue->tap_fd, EPOLLIN | EPOLLOUT, queue, TAG_TAP);
     if (ret < 0)
-        return ret;
-    ret = watch(worker, queue->tap_fd, EPOLLIN | EPOLLOUT, queue, TAG_TAP);
-    if (ret < 0) {
-        epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, queue->evtchn.pending_fd,
-                  NULL);
-        return ret;
-    }
-    activate(worker, queue);
-    return 0;
+        unwatch_all(worker, queue);
+    else
+        activate(worker, queue);
+    return ret;
 }
 
 static int remove_queue(struct xv_worker *worker, struct xv_queue *queue)
 {
     deactivate(worker, queue);
-    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, queue->tap_fd, NULL);
-    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, queue->evtchn.pending_fd, NULL);
+    unwatch_all(worker, queue);
     return 0;
 }
 
@@ -139,11 +154,19 @@ static void handle_event(struct xv_worker *worker,
                          const struct epoll_event *event)
 {
     uintptr_t tagged = (uintptr_t)event->data.ptr;
-    struct xv_queue *queue = (struct xv_queue *)(tagged & ~(uintptr_t)TAG_TAP);
+    struct xv_queue *queue = (struct xv_queue *)(tagged & ~(uintptr_t)TAG_MASK);
 
-    if (tagged & TAG_TAP)
+    switch ((enum tag)(tagged & TAG_MASK)) {
+    case TAG_TX_EVTCHN:
+        evtchn_fired(&queue->tx_evtchn);
+        break;
+    case TAG_RX_EVTCHN:
+        evtchn_fired(&queue->rx_evtchn);
+        break;
+    default:
         xv_queue_tap_ready(queue, event->events & (EPOLLIN | EPOLLERR),
                            event->events & EPOLLOUT);
+    }
     queue_count(queue, XV_wakeups, 1);
     activate(worker, queue);
 }

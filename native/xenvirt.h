@@ -16,7 +16,31 @@
 #include "abi/netif.h"
 #include "abi/xs_wire.h"
 
-/* ---- grants: gnttab.c ---- */
+/* ---- event channels on Xen, one open /dev/xen/evtchn each: evtchn.c ---- */
+
+/* One end of an event channel; its descriptors stay the caller's. */
+struct xv_evtchn {
+    int pending_fd; /* readable when the end was notified */
+    int notify_fd;  /* emulated: the peer's eventfd; Xen: pending_fd again */
+    uint32_t port;  /* Xen: the one bound to them; 0, which is none: eventfds */
+};
+
+/* Bind @fd to a new port that @remote_domid may bind. Return: the port, -errno. */
+int xv_evtchn_bind_unbound_port(int fd, uint16_t remote_domid);
+
+/* Bind @fd to a new port, connected to @remote_port. Return: the port, -errno. */
+int xv_evtchn_bind_interdomain(int fd, uint16_t remote_domid, uint32_t remote_port);
+
+/* Make the other end pending. Return: 0, -errno. */
+int xv_evtchn_notify(int fd, uint32_t port);
+
+/* Take a port that fired, and is masked now. Return: it, or -errno (-EAGAIN: none). */
+int64_t xv_evtchn_pending(int fd);
+
+/* Let a port that was taken fire again. Return: 0, -errno. */
+int xv_evtchn_unmask(int fd, uint32_t port);
+
+/* ---- grants: gnttab.c; on Xen by gntalloc.c and gntdev.c ---- */
 
 struct xv_gnttab;      /* a domain's table, as its owner sees it */
 struct xv_gnttab_peer; /* another domain's table, as we see it */
@@ -31,6 +55,23 @@ struct xv_gnttab_peer; /* another domain's table, as we see it */
 int xv_gnttab_create(void *memory, uint32_t nr_pages, uint32_t nr_grant_frames,
                      struct xv_gnttab **table);
 void xv_gnttab_destroy(struct xv_gnttab *table);
+
+/**
+ * xv_gntalloc_create() - Pages of our own that another domain may use, on Xen.
+ * @domid:	Who may use them
+ * @nr_pages:	How many; a frame of the table is a number below it
+ * @readonly:	For each page: 1 when @domid may only read it, or 0
+ * @grefs:	The reference of each page (output)
+ * @table:	New object (output), for xv_gnttab_destroy(), which ends the grants
+ *
+ * Return: 0; -ENOSPC when gntalloc's limit or Xen's table is reached; -errno of
+ * opening /dev/xen/gntalloc or of mapping.
+ */
+int xv_gntalloc_create(uint16_t domid, uint32_t nr_pages, const uint8_t *readonly,
+                       uint32_t *grefs, struct xv_gnttab **table);
+
+/* Where page @frame of our own lies. Return: it, or NULL when there is none. */
+void *xv_gnttab_page(const struct xv_gnttab *table, uint32_t frame);
 
 /**
  * xv_gnttab_grant() - Let @domid use page @frame by @gref.
@@ -66,6 +107,16 @@ uint32_t xv_gnttab_release(void *memory, uint32_t nr_entries, uint16_t domid);
 int xv_gnttab_peer_create(void *memory, uint32_t nr_pages,
                           uint32_t nr_grant_frames, uint16_t domid,
                           struct xv_gnttab_peer **peer);
+
+/**
+ * xv_gntdev_create() - View another domain's table by /dev/xen/gntdev, on Xen.
+ * @domid:	That domain
+ * @peer:	New object (output), for xv_gnttab_peer_destroy()
+ */
+int xv_gntdev_create(uint16_t domid, struct xv_gnttab_peer **peer);
+
+/* Whether payload is to be copied even if its pages could be had directly. */
+void xv_gnttab_peer_set_copying(struct xv_gnttab_peer *peer, bool copying);
 void xv_gnttab_peer_destroy(struct xv_gnttab_peer *peer);
 int xv_gnttab_map(struct xv_gnttab_peer *peer, uint32_t gref, bool readonly,
                   void **page);
@@ -87,9 +138,9 @@ struct xv_peer_features {
 
 /* Where a queue's frames and notifications go; descriptors stay the caller's. */
 struct xv_queue_io {
-    int tap_fd;     /* non-blocking, IFF_VNET_HDR with 10 bytes */
-    int pending_fd; /* the event channel's eventfds */
-    int notify_fd;
+    int tap_fd;          /* non-blocking, IFF_VNET_HDR with 10 bytes */
+    struct xv_evtchn tx; /* of the TX ring */
+    struct xv_evtchn rx; /* of the RX ring; the same one without split channels */
 };
 
 /* Why a queue stopped for good; queue.c's table words it as the drivers do. */

@@ -57,8 +57,15 @@ def setup(process: str, *, debug: bool = False) -> None:
         to_log.setFormatter(_PrintableFormatter(process, journal=False))
         handlers.append(to_log)
     root = logging.getLogger()
+    for handler in handlers:
+        handler.addFilter(_is_not_netlink_chatter)
     root.handlers[:] = handlers
     root.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _is_not_netlink_chatter(record: logging.LogRecord) -> bool:
+    """Whole netlink messages are debug lines of pyroute2."""
+    return record.levelno >= logging.WARNING or not record.name.startswith("pyroute2")
 
 
 def _is_file(fd: int) -> bool:

@@ -4,6 +4,7 @@ The only importer of the extension. Objects here own what C allocated and keep
 alive what C points at; C's -errno becomes an OSError, its GNTST_* a GrantError.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,39 @@ def check(result: int, what: str) -> int:
     return result
 
 
-class GrantTable:
+class OwnPages:
+    """Pages of our own that other domains may use, numbered by `frame`."""
+
+    cdata: object
+
+    def page(self, frame: int) -> memoryview:
+        """The page, shared with whoever it is granted to; IndexError."""
+        page = lib.xv_gnttab_page(self.cdata, frame)
+        if page == ffi.NULL:
+            raise IndexError(f"no page {frame}")
+        return memoryview(ffi.buffer(page, 4096))
+
+
+class GntallocPages(OwnPages):
+    """Pages that Xen granted to one domain, from the start and until `close`."""
+
+    def __init__(self, domid: int, readonly: Sequence[bool]) -> None:
+        """One page for each of `readonly`; OSError, ENOSPC when there are no more."""
+        out = ffi.new("struct xv_gnttab **")
+        grefs = ffi.new("uint32_t[]", len(readonly))
+        check(
+            lib.xv_gntalloc_create(domid, len(readonly), bytes(readonly), grefs, out),
+            "/dev/xen/gntalloc",
+        )
+        self.cdata = ffi.gc(out[0], lib.xv_gnttab_destroy)
+        self.grefs = tuple(grefs)
+
+    def close(self) -> None:
+        """End the grants; nobody of ours may touch the pages after it."""
+        ffi.release(self.cdata)
+
+
+class GrantTable(OwnPages):
     """A domain's own grant table, at the start of its memory.
 
     Keeps `memory` alive. Grefs and frames are the caller's to hand out.
@@ -76,21 +109,10 @@ def gnttab_release(memory: WritableBuffer, nr_entries: int, domid: int) -> int:
     return released
 
 
-class PeerGrantTable:
-    """Another domain's grant table, as the domain `domid` may use it."""
+class PeerTable:
+    """Another domain's grants, as we may use them."""
 
-    def __init__(
-        self, memory: WritableBuffer, nr_pages: int, nr_grant_frames: int, domid: int
-    ) -> None:
-        self._memory = ffi.from_buffer(memory, require_writable=True)
-        out = ffi.new("struct xv_gnttab_peer **")
-        check(
-            lib.xv_gnttab_peer_create(
-                self._memory, nr_pages, nr_grant_frames, domid, out
-            ),
-            "grant table of a peer",
-        )
-        self.cdata = ffi.gc(out[0], lib.xv_gnttab_peer_destroy)
+    cdata: object
 
     def map(self, gref: int, *, readonly: bool) -> memoryview:
         """Hold the page of `gref` until `unmap`; GrantError says why not."""
@@ -103,6 +125,81 @@ class PeerGrantTable:
     def unmap(self, gref: int, *, readonly: bool) -> None:
         """Let go of a page that `map` gave with the same arguments."""
         lib.xv_gnttab_unmap(self.cdata, gref, readonly)
+
+
+class GntdevTable(PeerTable):
+    """The grants of domain `domid`, by Xen; OSError without /dev/xen/gntdev."""
+
+    def __init__(self, domid: int) -> None:
+        out = ffi.new("struct xv_gnttab_peer **")
+        check(lib.xv_gntdev_create(domid, out), "/dev/xen/gntdev")
+        self.cdata = ffi.gc(out[0], lib.xv_gnttab_peer_destroy)
+
+    def close(self) -> None:
+        """Let go of all that is mapped; no queue may use it."""
+        ffi.release(self.cdata)
+
+
+class PeerGrantTable(PeerTable):
+    """Another domain's grant table, as the domain `domid` may use it.
+
+    `copying` has queues copy payload, as they must on Xen, instead of using it where
+    it lies.
+    """
+
+    def __init__(
+        self,
+        memory: WritableBuffer,
+        nr_pages: int,
+        nr_grant_frames: int,
+        domid: int,
+        *,
+        copying: bool = False,
+    ) -> None:
+        self._memory = ffi.from_buffer(memory, require_writable=True)
+        out = ffi.new("struct xv_gnttab_peer **")
+        check(
+            lib.xv_gnttab_peer_create(
+                self._memory, nr_pages, nr_grant_frames, domid, out
+            ),
+            "grant table of a peer",
+        )
+        self.cdata = ffi.gc(out[0], lib.xv_gnttab_peer_destroy)
+        lib.xv_gnttab_peer_set_copying(self.cdata, copying)
+
+
+def evtchn_bind_unbound_port(fd: int, remote_domid: int) -> int:
+    """Bind /dev/xen/evtchn to a new port that `remote_domid` may bind; OSError."""
+    return check(
+        lib.xv_evtchn_bind_unbound_port(fd, remote_domid),
+        f"event channel for domain {remote_domid}",
+    )
+
+
+def evtchn_bind_interdomain(fd: int, remote_domid: int, remote_port: int) -> int:
+    """Bind /dev/xen/evtchn to a new port, connected to the remote one; OSError."""
+    return check(
+        lib.xv_evtchn_bind_interdomain(fd, remote_domid, remote_port),
+        f"event channel {remote_port} of domain {remote_domid}",
+    )
+
+
+def evtchn_notify(fd: int, port: int) -> None:
+    """Make the other end of Xen's event channel pending; OSError."""
+    check(lib.xv_evtchn_notify(fd, port), f"notifying by port {port}")
+
+
+def evtchn_pending(fd: int) -> int | None:
+    """Take a port that fired, and is masked now; None when none did."""
+    port: int = lib.xv_evtchn_pending(fd)
+    if port == -errno.EAGAIN:
+        return None
+    return check(port, "/dev/xen/evtchn")
+
+
+def evtchn_unmask(fd: int, port: int) -> None:
+    """Let a port that was taken fire again; OSError."""
+    check(lib.xv_evtchn_unmask(fd, port), f"unmasking port {port}")
 
 
 class XsRingPage:
@@ -180,12 +277,27 @@ class PeerFeatures:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueIO:
-    """A queue's descriptors; they stay the caller's and outlive the queue."""
+class Evtchn:
+    """One end of an event channel: two eventfds, or Xen's device with one port.
 
-    tap_fd: int
+    On Xen `notify_fd` is `pending_fd`. Port 0, which is none of Xen's, means eventfds.
+    """
+
     pending_fd: int
     notify_fd: int
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueIO:
+    """A queue's descriptors; they stay the caller's and outlive the queue.
+
+    `tx` and `rx` are the same without split event channels.
+    """
+
+    tap_fd: int
+    tx: Evtchn
+    rx: Evtchn
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,13 +410,17 @@ def _features_struct(features: PeerFeatures) -> object:
 def _io_struct(io: QueueIO) -> object:
     return ffi.new(
         "struct xv_queue_io *",
-        {name: getattr(io, name) for name in QueueIO.__slots__},
+        {
+            "tap_fd": io.tap_fd,
+            "tx": (io.tx.pending_fd, io.tx.notify_fd, io.tx.port),
+            "rx": (io.rx.pending_fd, io.rx.notify_fd, io.rx.port),
+        },
     )
 
 
 def front_queue(
     io: QueueIO,
-    table: GrantTable,
+    table: OwnPages,
     buffers: FrontBuffers,
     peer: PeerFeatures,
     stats: QueueStats,
@@ -338,7 +454,7 @@ def front_queue(
 
 def back_queue(
     io: QueueIO,
-    table: PeerGrantTable,
+    table: PeerTable,
     tx_ring_ref: int,
     rx_ring_ref: int,
     peer: PeerFeatures,

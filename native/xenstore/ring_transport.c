@@ -149,7 +149,7 @@ int xs_ring_open(struct xv_xenstore *store, uint16_t domid, void *page,
     if (!new)
         return -ENOMEM;
     new->client.source.kind = XS_IO_RING;
-    new->client.source.fd = evtchn->pending_fd;
+    new->client.source.fd = evtchn->end.pending_fd;
     new->page = page;
     new->evtchn = *evtchn;
     ret = xs_io_watch(store, &new->client.source, EPOLLIN | EPOLLET);

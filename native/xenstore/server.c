@@ -194,7 +194,8 @@ static struct xs_io_client *find_ring(struct xv_xenstore *store, uint16_t domid)
 int xv_xenstore_add_ring(struct xv_xenstore *store, uint16_t domid, void *page,
                          int pending_fd, int notify_fd, bool served)
 {
-    struct evtchn evtchn = {.pending_fd = pending_fd, .notify_fd = notify_fd};
+    struct evtchn evtchn = {
+        .end = {.pending_fd = pending_fd, .notify_fd = notify_fd}};
     int ret = -EEXIST;
 
     xs_io_enter(store);

@@ -118,12 +118,12 @@ BAD_KEYS: dict[str, tuple[dict[str, str | None], str]] = {
     ),
     "ring-ref that is no number": ({"rx-ring-ref": "zz"}, "22 reading"),
     "ring-ref missing": ({"tx-ring-ref": None}, "2 reading"),
-    "port 0": ({"event-channel": "0"}, "22 binding event channel 0"),
+    "port 0": ({"event-channel-tx": "0"}, "22 binding event channel 0"),
     "port out of range": (
-        {"event-channel": "70000"}, "22 binding event channel 70000",
+        {"event-channel-rx": "70000"}, "22 binding event channel 70000",
     ),
-    "port of XenStore": ({"event-channel": "1"}, "22 binding event channel 1"),
-    "port missing": ({"event-channel": None}, "2 reading"),
+    "port of XenStore": ({"event-channel-tx": "1"}, "22 binding event channel 1"),
+    "port missing": ({"event-channel-tx": None}, "2 reading"),
     "no queues": (
         {"multi-queue-num-queues": "0"},
         "22 guest requested 0 queues, but valid range is 1 - 1.",

@@ -13,6 +13,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from xenvirt.native import (
+    Evtchn,
     FrontBuffers,
     GrantTable,
     PeerFeatures,
@@ -130,7 +131,12 @@ class Page(NamedTuple):
 
 
 class Link:
-    """What both ends of a vif share: the frontend's memory and event channels."""
+    """What both ends of a vif share: the frontend's memory and event channels.
+
+    `copying`: backends copy payload instead of using it where it lies.
+    """
+
+    copying = False
 
     def __init__(self, stack: ExitStack) -> None:
         self.nr_pages = NR_GRANT_FRAMES * 513
@@ -138,7 +144,11 @@ class Link:
         self.memory = memoryview(self.map)
         self.table = GrantTable(self.map, self.nr_pages, NR_GRANT_FRAMES)
         self.peer_table = PeerGrantTable(
-            self.map, self.nr_pages, NR_GRANT_FRAMES, BACK_DOMID
+            self.map,
+            self.nr_pages,
+            NR_GRANT_FRAMES,
+            BACK_DOMID,
+            copying=self.copying,
         )
         self._stack = stack
         self._next_gref = FIRST_GREF
@@ -235,7 +245,8 @@ class FrontEnd(End):
     ) -> None:
         super().__init__(tap or FakeTap(socket_pair(stack)))
         self.buffers = link.buffers()
-        io = QueueIO(self.tap.fd, channel.front, channel.back)
+        evtchn = Evtchn(channel.front, channel.back)
+        io = QueueIO(self.tap.fd, evtchn, evtchn)
         self.queue = front_queue(io, link.table, self.buffers, back_takes, self.stats)
         stack.callback(self.queue.close)
 
@@ -256,7 +267,8 @@ class BackEnd(End):
         tap: FakeTap | None = None,
     ) -> None:
         super().__init__(tap or FakeTap(socket_pair(stack)))
-        io = QueueIO(self.tap.fd, channel.back, channel.front)
+        evtchn = Evtchn(channel.back, channel.front)
+        io = QueueIO(self.tap.fd, evtchn, evtchn)
         self.queue = back_queue(
             io, link.peer_table, *ring_refs, front_takes, self.stats
         )

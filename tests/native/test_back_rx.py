@@ -11,6 +11,8 @@ from tests.native.scripted import RxFrame, ScriptedFront
 from tests.native.wire import Extra, RxResponse, gso
 from xenvirt.native import PeerFeatures
 
+pytestmark = pytest.mark.usefixtures("payload")
+
 LAST_INDICES = 0xFFFFFFF0
 MORE_DATA = 4
 SLOTS_FOR_ANY = 18

@@ -9,7 +9,9 @@ from tests.native.frames import big_tcp, blank, plain, tcp, udp
 from tests.native.helpers import NEEDS_CSUM, NO_OFFLOAD, VNET, Received, Vnet
 from tests.native.scripted import ScriptedFront
 from tests.native.wire import Extra, TxRequest, TxResponse, gso
-from xenvirt.native import QueueIO, back_queue
+from xenvirt.native import Evtchn, QueueIO, back_queue
+
+pytestmark = pytest.mark.usefixtures("payload")
 
 LAST_INDICES = 0xFFFFFFF0
 
@@ -204,7 +206,8 @@ def test_the_backend_goes_by_its_own_indices(
 def test_a_frame_that_the_tap_refuses_is_answered_dropped(stack: ExitStack) -> None:
     front = ScriptedFront(stack)
     with open(os.devnull, "rb") as unwritable:
-        io = QueueIO(unwritable.fileno(), front.channel.back, front.channel.front)
+        evtchn = Evtchn(front.channel.back, front.channel.front)
+        io = QueueIO(unwritable.fileno(), evtchn, evtchn)
         refs = (front.tx_page.gref, front.rx_page.gref)
         queue = back_queue(
             io, front.link.peer_table, *refs, front.takes, front.end.stats

@@ -27,6 +27,8 @@ from tests.native.scripted import ScriptedBack, ScriptedFront
 from tests.native.wire import TxRequest
 from xenvirt.native import PeerFeatures
 
+pytestmark = pytest.mark.usefixtures("payload")
+
 NO_CSUM = replace(
     EVERYTHING, csum_v4=False, csum_v6=False, gso_tcpv4=False, gso_tcpv6=False
 )

@@ -8,11 +8,15 @@ import itertools
 from contextlib import ExitStack
 from typing import Final
 
+import pytest
+
 from tests.native.frames import blank, plain, tcp
 from tests.native.helpers import Received
 from tests.native.processes import forked, until
 from tests.native.scripted import ScriptedBack, ScriptedFront
 from tests.native.wire import FORMATS, RxResponse, TxRequest
+
+pytestmark = pytest.mark.usefixtures("payload")
 
 ROUNDS: Final = 20_000
 IHL_AT: Final = 14

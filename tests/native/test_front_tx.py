@@ -18,7 +18,7 @@ from tests.native.helpers import (
 )
 from tests.native.scripted import ScriptedBack
 from tests.native.wire import Extra, TxRequest, TxResponse, gso
-from xenvirt.native import PeerFeatures, QueueIO, front_queue
+from xenvirt.native import Evtchn, PeerFeatures, QueueIO, front_queue
 
 NO_SG = replace(EVERYTHING, sg=False, gso_tcpv4=False, gso_tcpv6=False)
 MORE_DATA = 4
@@ -242,7 +242,8 @@ def test_a_tap_that_is_gone_breaks_the_queue(stack: ExitStack) -> None:
     link, channel = Link(stack), Channel(stack)
     end = FrontEnd(stack, link, channel)
     with open(os.devnull, "wb") as unreadable:
-        io = QueueIO(unreadable.fileno(), channel.front, channel.back)
+        evtchn = Evtchn(channel.front, channel.back)
+        io = QueueIO(unreadable.fileno(), evtchn, evtchn)
         queue = front_queue(io, link.table, end.buffers, EVERYTHING, end.stats)
         stack.callback(queue.close)
         assert queue.front_tx(64) == 0

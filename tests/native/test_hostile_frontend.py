@@ -15,6 +15,8 @@ from tests.native.helpers import NR_GRANT_FRAMES
 from tests.native.scripted import ScriptedFront
 from tests.native.wire import Extra, TxRequest, TxResponse, gso
 
+pytestmark = pytest.mark.usefixtures("payload")
+
 NR_GREFS = 512 * NR_GRANT_FRAMES
 MORE_DATA, EXTRA, BLANK = 4, 8, 1
 

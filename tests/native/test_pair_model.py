@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from tests.native.frames import plain
-from tests.native.helpers import EVERYTHING, End, Pair
+from tests.native.helpers import EVERYTHING, End, Link, Pair
 from xenvirt.native import PeerFeatures
 
 Side = Literal["front", "back"]
@@ -39,9 +39,13 @@ BUDGETS: Final = st.sampled_from([1, 2, 64])
 class PairModel(RuleBasedStateMachine):
     """`sent[side]` is what the network gave that side's TAP and the other must get."""
 
+    copying = False
+
     @initialize(back_takes=FEATURES, front_takes=FEATURES)
     def begin(self, back_takes: PeerFeatures, front_takes: PeerFeatures) -> None:
         self.opened = ExitStack()
+        self.opened.callback(setattr, Link, "copying", Link.copying)
+        Link.copying = self.copying
         self.pair = Pair(
             self.opened,
             back_takes=back_takes,
@@ -155,5 +159,13 @@ class PairModel(RuleBasedStateMachine):
         return self.pair.front if side == "front" else self.pair.back
 
 
+class CopyingPairModel(PairModel):
+    """The same with a backend that copies payload."""
+
+    copying = True
+
+
 TestPairModel = PairModel.TestCase
 TestPairModel.settings = settings(max_examples=40, stateful_step_count=25)
+TestCopyingPairModel = CopyingPairModel.TestCase
+TestCopyingPairModel.settings = TestPairModel.settings

@@ -13,6 +13,8 @@ from tests.native.circuit import Circuit
 from tests.native.processes import forked
 from xenvirt.native import Worker
 
+pytestmark = pytest.mark.usefixtures("payload")
+
 PATIENCE_S: Final = 120
 TICK_S: Final = 0.01
 ENTRIES: Final = 1_000_000

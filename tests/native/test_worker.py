@@ -17,6 +17,8 @@ from tests.native.scripted import ScriptedFront
 from tests.native.wire import TxRequest
 from xenvirt.native import Queue, Worker
 
+pytestmark = pytest.mark.usefixtures("payload")
+
 PATIENCE_S: Final = 20
 IDLE_S: Final = 0.5
 

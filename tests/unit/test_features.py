@@ -55,14 +55,36 @@ def test_keys_are_written_in_the_real_drivers_order() -> None:
         "feature-gso-tcpv6",
         "feature-ipv6-csum-offload",
     ]
-    assert list(features.back_keys())[:6] == [
+    assert list(features.back_keys()) == [
         "feature-sg",
         "feature-gso-tcpv4",
         "feature-gso-tcpv6",
         "feature-ipv6-csum-offload",
         "feature-rx-copy",
+        "feature-xdp-headroom",
         "feature-rx-flip",
+        "feature-multicast-control",
+        "feature-dynamic-multicast-control",
     ]
+    assert list(features.back_keys_apart()) == [
+        "feature-split-event-channels",
+        "multi-queue-max-queues",
+        "feature-ctrl-ring",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("offered", "without", "split"),
+    [("1", "", True), ("1", "split", False), ("0", "", False), (None, "", False)],
+)
+def test_event_channels_are_split_when_both_ends_can(
+    offered: str | None, without: str, split: bool
+) -> None:
+    keys = {features.SPLIT_EVENT_CHANNELS: offered}
+    wanted = features.parse_without(without)
+    assert features.splits_event_channels(keys, wanted) is split
+    told = features.back_keys_apart(features.parse_without("split"))
+    assert told[features.SPLIT_EVENT_CHANNELS] == "0"
 
 
 def test_without_sg_the_mtu_stays_within_a_page() -> None:

@@ -19,7 +19,16 @@ GOOD: dict[str, str | None] = {
 
 def test_the_least_that_a_frontend_must_write() -> None:
     keys = front_keys.parse(GOOD, "/fe")
-    assert (keys.tx_ring_ref, keys.rx_ring_ref, keys.event_channel) == (8, 9, 2)
+    assert (keys.tx_ring_ref, keys.rx_ring_ref) == (8, 9)
+    assert (keys.event_channel_tx, keys.event_channel_rx) == (2, 2)
+
+
+def test_split_event_channels_count_only_when_both_are_there() -> None:
+    both = {**GOOD, "event-channel-tx": "5", "event-channel-rx": "6"}
+    keys = front_keys.parse(both, "/fe")
+    assert (keys.event_channel_tx, keys.event_channel_rx) == (5, 6)
+    keys = front_keys.parse({**both, "event-channel-rx": None}, "/fe")
+    assert (keys.event_channel_tx, keys.event_channel_rx) == (2, 2)
 
 
 @pytest.mark.parametrize("key", ["tx-ring-ref", "rx-ring-ref", "event-channel"])
@@ -56,4 +65,5 @@ def test_any_text_is_either_taken_or_refused(
     except DeviceFatalError:
         return
     assert 0 <= keys.tx_ring_ref < 1 << 32
-    assert 0 <= keys.event_channel < 1 << 32
+    assert 0 <= keys.event_channel_tx < 1 << 32
+    assert 0 <= keys.event_channel_rx < 1 << 32

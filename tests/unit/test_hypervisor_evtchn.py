@@ -6,8 +6,8 @@ import pytest
 
 from xenvirt.abi.ids import DomId, Port
 from xenvirt.errors import HypercallError
+from xenvirt.hypervisor.eventfds import EventfdChannel
 from xenvirt.hypervisor.evtchn import NR_PORTS, PortState, PortTable
-from xenvirt.hypervisor.interface import EventChannel
 from xenvirt.hypervisor.session import Session
 
 D0, D1, D2, NOBODY = DomId(0), DomId(1), DomId(2), DomId(77)
@@ -48,10 +48,10 @@ def test_each_end_notifies_the_other_and_many_notifications_are_one(
 ) -> None:
     front_entry = table.alloc_unbound(D1, D0)
     back_entry = table.bind_interdomain(D0, D1, front_entry.port)
-    front = EventChannel(
+    front = EventfdChannel(
         front_entry.port, front_entry.pending_fd, front_entry.notify_fd
     )
-    back = EventChannel(back_entry.port, back_entry.pending_fd, back_entry.notify_fd)
+    back = EventfdChannel(back_entry.port, back_entry.pending_fd, back_entry.notify_fd)
     assert back.drain()
     for _ in range(3):
         front.notify()
@@ -63,7 +63,7 @@ def test_each_end_notifies_the_other_and_many_notifications_are_one(
 
 def test_notifying_a_full_counter_is_no_error(table: PortTable) -> None:
     entry = table.alloc_unbound(D1, D0)
-    channel = EventChannel(entry.port, entry.pending_fd, entry.notify_fd)
+    channel = EventfdChannel(entry.port, entry.pending_fd, entry.notify_fd)
     os.eventfd_write(entry.notify_fd, 2**64 - 2)
     channel.notify()
     assert is_pending(entry.notify_fd)
@@ -113,7 +113,7 @@ def test_when_one_side_closes_the_other_can_be_bound_again(table: PortTable) -> 
     with pytest.raises(HypercallError, match="waits for domain 0"):
         table.bind_interdomain(D2, D1, front.port)
     again = table.bind_interdomain(D0, D1, front.port)
-    EventChannel(again.port, again.pending_fd, again.notify_fd).notify()
+    EventfdChannel(again.port, again.pending_fd, again.notify_fd).notify()
     assert is_pending(front.pending_fd)
 
 

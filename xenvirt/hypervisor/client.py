@@ -1,4 +1,4 @@
-"""Hypercalls for an end: `interface.Hypervisor` over the socket, on its event loop."""
+"""Hypercalls of the emulation, over its socket, on an event loop."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,9 @@ from typing import Final
 from xenvirt.abi.ids import DevId, DomId, Gfn, Port
 from xenvirt.errors import HypercallError, XenvirtError
 from xenvirt.hypervisor import sync_client, wire
-from xenvirt.hypervisor.interface import (
-    DomainMemory,
-    EventChannel,
-    Side,
-    StartInfo,
-)
+from xenvirt.hypervisor.eventfds import EventfdChannel
+from xenvirt.hypervisor.interface import Side
+from xenvirt.hypervisor.start_info import DomainMemory, StartInfo
 
 _RETRY_S: Final = 0.01
 
@@ -107,7 +104,7 @@ class Client:
         return await call.answer
 
     async def start_info(self) -> StartInfo:
-        """See `Hypervisor.start_info`."""
+        """Return who the caller is, its memory and its way to the store."""
         body, fds = await self.call("start_info")
         domid, name = DomId(_int(body, "domid")), str(body["name"])
         store_gfn = Gfn(_int(body, "store_gfn"))
@@ -120,36 +117,39 @@ class Client:
             name,
             _memory(body, memory_fd),
             store_gfn,
-            EventChannel(port, pending_fd, notify_fd),
+            EventfdChannel(port, pending_fd, notify_fd),
         )
 
     async def memory(self, domid: DomId) -> DomainMemory:
-        """See `Hypervisor.memory`."""
+        """Return the memory of a domain that has a vif with the caller's.
+
+        EACCES without such a vif, ESRCH if there is no such domain.
+        """
         body, (fd,) = await self.call("memory", domid=domid)
         return _memory(body, fd)
 
-    async def alloc_unbound(self, remote_domid: DomId) -> EventChannel:
+    async def alloc_unbound(self, remote_domid: DomId) -> EventfdChannel:
         """See `Hypervisor.alloc_unbound`."""
         body, (pending_fd, notify_fd) = await self.call(
             "alloc_unbound", remote_domid=remote_domid
         )
-        return EventChannel(Port(_int(body, "port")), pending_fd, notify_fd)
+        return EventfdChannel(Port(_int(body, "port")), pending_fd, notify_fd)
 
     async def bind_interdomain(
         self, remote_domid: DomId, remote_port: Port
-    ) -> EventChannel:
+    ) -> EventfdChannel:
         """See `Hypervisor.bind_interdomain`."""
         body, (pending_fd, notify_fd) = await self.call(
             "bind_interdomain", remote_domid=remote_domid, remote_port=remote_port
         )
-        return EventChannel(Port(_int(body, "port")), pending_fd, notify_fd)
+        return EventfdChannel(Port(_int(body, "port")), pending_fd, notify_fd)
 
     async def close_port(self, port: Port) -> None:
-        """See `Hypervisor.close_port`."""
+        """Close one of the caller's ports; the other end can be bound again."""
         await self.call("close_port", port=port)
 
     async def open_xenbus(self) -> socket.socket:
-        """See `Hypervisor.open_xenbus`; the socket does not block."""
+        """Return a socket, not blocking, that speaks xs_wire as the caller's domain."""
         _, (fd,) = await self.call("open_xenbus")
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)

@@ -13,7 +13,7 @@ from typing import Final
 
 from xenvirt.abi.ids import DomId, Port
 from xenvirt.errors import HypercallError
-from xenvirt.hypervisor.interface import set_pending
+from xenvirt.hypervisor.eventfds import set_pending
 from xenvirt.hypervisor.keeper import Keeper, Kept, OwnKeeper, Value
 from xenvirt.hypervisor.session import Session, owner_name
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from xenvirt.abi.ids import DOM0, DevId, DomId, Port
 from xenvirt.errors import HypercallError
 from xenvirt.hypervisor import arguments
-from xenvirt.hypervisor.interface import set_pending
+from xenvirt.hypervisor.eventfds import set_pending
 from xenvirt.hypervisor.memory import NR_GRANT_FRAMES, NR_PAGES, STORE_GFN
 from xenvirt.hypervisor.published import Key, check_page
 

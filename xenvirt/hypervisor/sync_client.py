@@ -86,6 +86,8 @@ class SyncClient:
     answer; what was allocated through it is gone then.
     """
 
+    sees_ports: Final = True
+
     def __init__(self, path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self._path = path
         self._timeout_s = timeout_s

@@ -73,7 +73,7 @@ def parse(words: Sequence[str]) -> VifSpec:
 # have a key or a flag after them.
 _SEPARATOR: Final = re.compile(r",|\s+(?=[\w-]+=|(?:un)?trusted\b)")
 
-_FEATURE_GROUPS: Final = ("sg", "gso", "csum")
+_FEATURE_GROUPS: Final = ("sg", "gso", "csum", "split")
 """vif.features.GROUPS, whose module would bring the data plane into every command."""
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from xenvirt.abi.ids import DevId, DomId, Port
 from xenvirt.abi.xenbus import XenbusState
@@ -20,13 +20,14 @@ from xenvirt.errors import HypercallError, XenvirtError
 from xenvirt.hypervisor.interface import EventChannel, Hypervisor
 from xenvirt.native import (
     PeerFeatures,
-    PeerGrantTable,
+    PeerTable,
     Queue,
     QueueIO,
     Worker,
     back_queue,
 )
 from xenvirt.vif import features, front_keys
+from xenvirt.vif.channels import open_channels
 from xenvirt.vif.front_keys import FrontKeys
 from xenvirt.vif.handshake import (
     HOTPLUG_CONNECTED,
@@ -39,12 +40,12 @@ from xenvirt.vif.handshake import (
     Unregister,
 )
 from xenvirt.vif.interface import Interface
-from xenvirt.vif.memories import PeerMemories
 from xenvirt.vif.plug import BACKEND_MAC, BUILTINS, plug
 from xenvirt.vif.queue_stats import StatsPage
 from xenvirt.xenbus.device import (
     DeviceFatalError,
     XenbusDevice,
+    raise_refused,
     read_mtu,
     read_required,
 )
@@ -58,20 +59,24 @@ _MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 @dataclass(frozen=True, slots=True)
 class BackDomain:
-    """What all vifs of a backend domain share."""
+    """What all vifs of a backend domain share.
 
-    domid: DomId
-    run_dir: str
+    `owner` is whose its interfaces are, by their alias.
+    `awaits_hotplug`: a script says `connected` before the frontend is told so.
+    """
+
+    owner: str
     hypervisor: Hypervisor
     store: Client
     worker: Worker
-    memories: PeerMemories
+    awaits_hotplug: bool = True
 
 
 @dataclass(slots=True)
 class _Link:
     """What a connected vif holds; `undo` lets go of it, last made first."""
 
+    channels: tuple[EventChannel, ...]
     page: StatsPage
     undo: AsyncExitStack
 
@@ -114,6 +119,7 @@ class BackVif:
     async def remove(self) -> None:
         """The node is gone: let go of everything, the TAP too."""
         await self._disconnect()
+        self._domain.hypervisor.unpublish(self._frontend_id, self._devid, "back")
         if self._interface is not None:
             self._interface.delete()
 
@@ -146,10 +152,12 @@ class BackVif:
         await self._check_mac()
         script = await read_required(self._device.read, "script", self._nodename)
         self._interface = await self._open_interface()
-        if self._device.state is XenbusState.INITIALISING:
+        if self._device.state is not XenbusState.CONNECTED:
             await self._offer()
         if script in BUILTINS:
             await self._plug(script)
+        elif not self._domain.awaits_hotplug:
+            await self._device.write_if_there([("hotplug-status", HOTPLUG_CONNECTED)])
 
     async def _check_mac(self) -> None:
         mac = await self._device.read("mac")
@@ -161,28 +169,36 @@ class BackVif:
             raise DeviceFatalError(errno.EINVAL, f"{mac} is not a valid mac address")
 
     async def _open_interface(self) -> Interface:
-        name = await self._device.read("vifname") or self._label
+        name = await self._device.read("vifname") or self._default_ifname()
         mtu = await read_mtu(self._device)
         interface = await Interface.open(
             name,
             mac=BACKEND_MAC,
             mtu=mtu,
-            owner=self._domain.run_dir,
+            owner=self._domain.owner,
             what=f"{self._frontend_id}/{self._devid} backend",
             up=False,
         )
         log.info("%s: Ethernet address %s", self._label, BACKEND_MAC)
         return interface
 
+    def _default_ifname(self) -> str:
+        return self._domain.hypervisor.conventions.back_ifname.format(
+            domid=self._frontend_id, devid=self._devid
+        )
+
     async def _offer(self) -> None:
+        """Say what we take, in place of what another backend had said."""
         assert self._interface is not None
         without = features.parse_without(await self._device.read("x-without"))
-        keys = features.back_keys(without)
-        await self._device.write_if_there(
-            [*keys.items(), ("vifname", self._interface.name)]
-        )
-        await self._switch_state(XenbusState.INIT_WAIT)
-        self._handshake.state = XenbusState.INIT_WAIT
+        await self._device.write_if_there(features.back_keys(without).items())
+        for pair in features.back_keys_apart(without).items():
+            await self._device.write_if_there([pair])
+        if self._domain.hypervisor.conventions.ifname_keys:
+            await self._device.write_if_there([("vifname", self._interface.name)])
+        if self._device.state is XenbusState.INITIALISING:
+            await self._switch_state(XenbusState.INIT_WAIT)
+            self._handshake.state = XenbusState.INIT_WAIT
 
     async def _plug(self, script: str) -> None:
         assert self._interface is not None
@@ -200,6 +216,10 @@ class BackVif:
         """Take over from a backend that died: the frontend need not notice."""
         if await self._device.otherend_state() is XenbusState.CONNECTED:
             await self._connect()
+            assert self._link is not None
+            for channel in self._link.channels:
+                # The dead one may have answered and not said so.
+                channel.notify()
             log.info("%s: resumed", self._label)
 
     # The frontend's states, the hotplug script, the worker: events, one by one.
@@ -246,8 +266,15 @@ class BackVif:
         """Carry an action out; True when the device is not to come back."""
         match action:
             case Connect():
-                if not await self._device.attempt(self._connect()):
+                if await self._device.attempt(self._connect()):
+                    self._tell_of_hotplug()
+                else:
                     self._handshake.failed()
+                    log.info(
+                        "%s: what the frontend has written: xenstore-ls %s",
+                        self._label,
+                        self._device.otherend,
+                    )
             case Disconnect():
                 await self._disconnect()
             case SwitchState(state):
@@ -258,6 +285,14 @@ class BackVif:
                 await self._unregister()
                 return True
         return False
+
+    def _tell_of_hotplug(self) -> None:
+        if not self._handshake.hotplug_connected:
+            log.info(
+                "%s: the frontend is Connected; waiting for a script to write "
+                "hotplug-status",
+                self._label,
+            )
 
     async def _switch_state(self, state: XenbusState) -> None:
         await self._device.switch_state(state)
@@ -272,19 +307,19 @@ class BackVif:
     # Connecting: read, check, map, bind.
 
     async def _connect(self) -> None:
+        hypervisor = self._domain.hypervisor
         keys = await self._read_frontend()
         async with AsyncExitStack() as undo:
-            table = await self._map_memory()
-            undo.callback(self._domain.memories.release, self._frontend_id)
-            channel = await self._bind(keys.event_channel)
-            undo.push_async_callback(self._close_channel, channel)
+            table = await self._acquire_table()
+            undo.callback(hypervisor.release_table, self._frontend_id)
+            channels = await self._bind(keys, undo)
             page = StatsPage(self._label)
             undo.callback(page.close)
-            queue = self._map_rings(keys, table, channel, page)
+            queue = self._map_rings(keys, table, channels, page)
             undo.callback(queue.close)
             await self._start(queue, keys.peer, page)
             undo.callback(self._domain.worker.remove, queue)
-            self._link = _Link(page, undo.pop_all())
+            self._link = _Link(channels, page, undo.pop_all())
 
     async def _read_frontend(self) -> FrontKeys:
         values = await asyncio.gather(
@@ -293,19 +328,26 @@ class BackVif:
         keys = dict(zip(front_keys.NAMES, values, strict=True))
         return front_keys.parse(keys, self._device.otherend)
 
-    async def _map_memory(self) -> PeerGrantTable:
+    async def _acquire_table(self) -> PeerTable:
         try:
-            return await self._domain.memories.acquire(self._frontend_id)
+            return await self._domain.hypervisor.acquire_table(self._frontend_id)
         except HypercallError as error:
-            _refused(error, f"mapping memory of domain {self._frontend_id}")
+            raise_refused(error, f"mapping memory of domain {self._frontend_id}")
 
-    async def _bind(self, port: Port) -> EventChannel:
+    async def _bind(
+        self, keys: FrontKeys, undo: AsyncExitStack
+    ) -> tuple[EventChannel, ...]:
+        hypervisor = self._domain.hypervisor
+        ports = dict.fromkeys((keys.event_channel_tx, keys.event_channel_rx))
+        return await open_channels(hypervisor, map(self._bind_one, ports), undo)
+
+    async def _bind_one(self, port: Port) -> EventChannel:
         try:
             return await self._domain.hypervisor.bind_interdomain(
                 self._frontend_id, port
             )
         except HypercallError as error:
-            _refused(error, f"binding event channel {port}")
+            raise_refused(error, f"binding event channel {port}")
 
     async def _start(self, queue: Queue, peer: PeerFeatures, page: StatsPage) -> None:
         assert self._interface is not None
@@ -318,14 +360,14 @@ class BackVif:
     def _map_rings(
         self,
         keys: FrontKeys,
-        table: PeerGrantTable,
-        channel: EventChannel,
+        table: PeerTable,
+        channels: tuple[EventChannel, ...],
         page: StatsPage,
     ) -> Queue:
         assert self._interface is not None
         try:
             return back_queue(
-                QueueIO(self._interface.fd, channel.pending_fd, channel.notify_fd),
+                QueueIO(self._interface.fd, channels[0].evtchn, channels[-1].evtchn),
                 table,
                 keys.tx_ring_ref,
                 keys.rx_ring_ref,
@@ -336,7 +378,7 @@ class BackVif:
             raise DeviceFatalError(
                 error.errno or errno.EIO,
                 f"mapping shared-frames {keys.tx_ring_ref}/{keys.rx_ring_ref} "
-                f"port {keys.event_channel}",
+                f"port tx {keys.event_channel_tx} rx {keys.event_channel_rx}",
             ) from error
 
     async def _disconnect(self) -> None:
@@ -346,13 +388,3 @@ class BackVif:
         if self._interface is not None:
             self._interface.set_carrier(False)
         await link.undo.aclose()
-
-    async def _close_channel(self, channel: EventChannel) -> None:
-        with suppress(XenvirtError):
-            await self._domain.hypervisor.close_port(channel.port)
-        channel.close()
-
-
-def _refused(error: HypercallError, what: str) -> NoReturn:
-    number = getattr(errno, error.errno_name, errno.EIO)
-    raise DeviceFatalError(number, f"{what}: {error.what}") from error

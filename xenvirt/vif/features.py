@@ -16,12 +16,16 @@ ETH_DATA_LEN: Final = 1500
 """The MTU of an end whose peer takes single slots only, as in xen-netfront."""
 
 
+SPLIT_EVENT_CHANNELS: Final = "feature-split-event-channels"
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """A key of the negotiation. `back` and `front` are what our ends write, or None.
 
     `default` is what a reader takes when the key is missing. `group` is what
-    `x-front-without` and `x-back-without` call it.
+    `x-front-without` and `x-back-without` call it. `apart`: netback writes it after
+    the transaction of the others.
     """
 
     key: str
@@ -29,6 +33,7 @@ class Feature:
     front: str | None
     default: str
     group: str = ""
+    apart: bool = False
 
 
 FEATURES: Final = (
@@ -39,15 +44,19 @@ FEATURES: Final = (
     Feature("feature-gso-tcpv6", "1", "1", "0", "gso"),
     Feature("feature-ipv6-csum-offload", "1", "1", "0", "csum"),
     Feature("feature-rx-copy", "1", None, "0"),
+    Feature("feature-xdp-headroom", "0", None, "0"),
     Feature("feature-rx-flip", "0", None, "0"),
-    Feature("feature-split-event-channels", "0", None, "0"),
-    Feature("multi-queue-max-queues", "1", None, "1"),
+    Feature("feature-multicast-control", "0", None, "0"),
+    Feature("feature-dynamic-multicast-control", "0", None, "0"),
+    Feature(SPLIT_EVENT_CHANNELS, "1", None, "0", "split", apart=True),
+    Feature("multi-queue-max-queues", "1", None, "1", apart=True),
+    Feature("feature-ctrl-ring", "0", None, "0", apart=True),
 )
 
 NO_CSUM_OFFLOAD: Final = "feature-no-csum-offload"
 """Inverted, and written only to say no: IPv4 checksums must be complete."""
 
-GROUPS: Final = ("sg", "gso", "csum")
+GROUPS: Final = ("sg", "gso", "csum", "split")
 
 KEYS: Final = (*(feature.key for feature in FEATURES), NO_CSUM_OFFLOAD)
 """Everything that an end reads of the other one's features."""
@@ -69,9 +78,17 @@ def _written(values: Mapping[str, str], without: frozenset[str]) -> dict[str, st
 
 
 def back_keys(without: frozenset[str] = frozenset()) -> dict[str, str]:
-    """What the backend writes before InitWait."""
-    values = {f.key: f.back for f in FEATURES if f.back is not None}
+    """What the backend writes before InitWait, in one transaction."""
+    values = {f.key: f.back for f in FEATURES if f.back is not None and not f.apart}
     return _written(values, without)
+
+
+def back_keys_apart(without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """What it writes after those, one by one."""
+    written = {
+        f.key: "0" if f.group in without else f.back for f in FEATURES if f.apart
+    }
+    return {key: value for key, value in written.items() if value is not None}
 
 
 def front_keys(without: frozenset[str] = frozenset()) -> dict[str, str]:
@@ -102,6 +119,13 @@ def negotiate(keys: Mapping[str, str | None]) -> PeerFeatures:
         gso_tcpv6=sg and csum_v6 and on("feature-gso-tcpv6"),
         rx_notify=on("feature-rx-notify"),
     )
+
+
+def splits_event_channels(
+    keys: Mapping[str, str | None], without: frozenset[str] = frozenset()
+) -> bool:
+    """Whether a frontend has an event channel for each ring, by the backend's keys."""
+    return keys.get(SPLIT_EVENT_CHANNELS) == "1" and "split" not in without
 
 
 def mtu_limit(peer: PeerFeatures) -> int:

@@ -15,10 +15,12 @@ MAX_QUEUES: Final = 1
 
 NAMES: Final = (
     "multi-queue-num-queues",
+    *features.KEYS,
     "tx-ring-ref",
     "rx-ring-ref",
+    "event-channel-tx",
+    "event-channel-rx",
     "event-channel",
-    *features.KEYS,
 )
 """Every key that is read, in the order of netback's connect()."""
 
@@ -27,11 +29,15 @@ _UINT32_MAX: Final = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class FrontKeys:
-    """The numbers are 32-bit; whether they name anything is found out by mapping."""
+    """The numbers are 32-bit; whether they name anything is found out by mapping.
+
+    Both ports are the same where the frontend has one event channel for both rings.
+    """
 
     tx_ring_ref: int
     rx_ring_ref: int
-    event_channel: Port
+    event_channel_tx: Port
+    event_channel_rx: Port
     peer: PeerFeatures
 
 
@@ -41,12 +47,12 @@ def parse(keys: Mapping[str, str | None], otherend: str) -> FrontKeys:
     DeviceFatalError, in netback's words, for a key that is missing or cannot be.
     """
     _check_queues(keys["multi-queue-num-queues"])
+    port_tx, port_rx = _ports(keys, otherend)
     return FrontKeys(
         tx_ring_ref=_number(keys["tx-ring-ref"], f"reading {otherend}/ring-ref"),
         rx_ring_ref=_number(keys["rx-ring-ref"], f"reading {otherend}/ring-ref"),
-        event_channel=Port(
-            _number(keys["event-channel"], f"reading {otherend}/event-channel")
-        ),
+        event_channel_tx=port_tx,
+        event_channel_rx=port_rx,
         peer=features.negotiate(keys),
     )
 
@@ -61,6 +67,15 @@ def _check_queues(text: str | None) -> None:
             EINVAL,
             f"guest requested {shown} queues, but valid range is 1 - {MAX_QUEUES}.",
         )
+
+
+def _ports(keys: Mapping[str, str | None], otherend: str) -> tuple[Port, Port]:
+    reading = f"reading {otherend}/event-channel(-tx/rx)"
+    names = ("event-channel-tx", "event-channel-rx")
+    if any(keys[name] is None for name in names):
+        names = ("event-channel", "event-channel")
+    tx, rx = (Port(_number(keys[name], reading)) for name in names)
+    return tx, rx
 
 
 def _number(text: str | None, reading: str) -> int:

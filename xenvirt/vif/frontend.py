@@ -15,16 +15,18 @@ from typing import Final
 
 from xenvirt.abi.ids import DevId, DomId
 from xenvirt.abi.xenbus import XenbusState
-from xenvirt.errors import XenvirtError
-from xenvirt.hypervisor.interface import EventChannel, Hypervisor
+from xenvirt.errors import HypercallError
+from xenvirt.hypervisor.interface import EventChannel, GrantedPages, Hypervisor
 from xenvirt.native import PeerFeatures, QueueIO, Worker, front_queue
 from xenvirt.vif import features
-from xenvirt.vif.buffers import Slab, Slabs
+from xenvirt.vif.buffers import READONLY, front_buffers, rx_ring_ref, tx_ring_ref
+from xenvirt.vif.channels import open_channels
 from xenvirt.vif.interface import Interface
 from xenvirt.vif.queue_stats import StatsPage
 from xenvirt.xenbus.device import (
     DeviceFatalError,
     XenbusDevice,
+    raise_refused,
     read_mtu,
     read_required,
 )
@@ -43,25 +45,38 @@ _BACKEND_GONE: Final = (XenbusState.CLOSED, XenbusState.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class FrontDomain:
-    """What all vifs of a domain share."""
+    """What all vifs of a domain share.
 
-    domid: DomId
+    `owner` is whose its interfaces are, by their alias.
+    """
+
     name: str
-    run_dir: str
+    owner: str
     hypervisor: Hypervisor
     store: Client
-    slabs: Slabs
     worker: Worker
 
 
 @dataclass(slots=True)
 class _Link:
-    """What a connected vif holds; `undo` lets go of it, last made first."""
+    """What a connected vif holds; `undo` lets go of it, last made first.
 
-    channel: EventChannel
-    slab: Slab
+    `channels` are the TX ring's and the RX ring's, or one for both.
+    """
+
+    channels: tuple[EventChannel, ...]
+    pages: GrantedPages
     page: StatsPage
     undo: AsyncExitStack
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """What the backend wrote, and what we make of it."""
+
+    peer: PeerFeatures
+    split: bool
+    xdp: bool
 
 
 class FrontVif:
@@ -89,6 +104,8 @@ class FrontVif:
     async def remove(self) -> None:
         """The node is gone: let go of everything, the TAP too."""
         await self._disconnect()
+        hypervisor = self._domain.hypervisor
+        hypervisor.unpublish(hypervisor.domid, self._devid, "front")
         if self._interface is not None:
             self._interface.delete()
 
@@ -137,11 +154,12 @@ class FrontVif:
             self._label,
             mac=mac,
             mtu=mtu,
-            owner=self._domain.run_dir,
+            owner=self._domain.owner,
             what=f"{self._domain.name}/{self._devid} frontend",
             up=True,
         )
-        await self._device.write_if_there([("vifname", self._interface.name)])
+        if self._domain.hypervisor.conventions.ifname_keys:
+            await self._device.write_if_there([("vifname", self._interface.name)])
 
     async def _follow_backend(self) -> None:
         watching = asyncio.create_task(self._watch_backend())
@@ -180,13 +198,16 @@ class FrontVif:
             raise DeviceFatalError(errno.EIO, reason)
 
     async def _connect(self) -> None:
-        peer = await self._read_backend()
-        self._link = await self._make_link(peer)
-        await self._write_keys(self._link)
+        without = features.parse_without(await self._device.read("x-without"))
+        backend = await self._read_backend(without)
+        self._link = await self._make_link(backend)
+        if backend.xdp:
+            await self._device.write_if_there([("xdp-headroom", "0")])
+        await self._write_keys(self._link, without)
         if not await self._device.switch_state(XenbusState.CONNECTED):
             await self._disconnect()
 
-    async def _read_backend(self) -> PeerFeatures:
+    async def _read_backend(self, without: frozenset[str]) -> _Backend:
         values = await asyncio.gather(
             *(self._device.read_otherend(key) for key in features.KEYS)
         )
@@ -195,44 +216,61 @@ class FrontVif:
             raise DeviceFatalError(
                 errno.ENODEV, "backend does not support copying receive path"
             )
-        return features.negotiate(keys)
+        return _Backend(
+            features.negotiate(keys),
+            features.splits_event_channels(keys, without),
+            keys["feature-xdp-headroom"] == "1",
+        )
 
-    async def _make_link(self, peer: PeerFeatures) -> _Link:
+    async def _make_link(self, backend: _Backend) -> _Link:
         assert self._interface is not None
-        domain = self._domain
-        channel = await domain.hypervisor.alloc_unbound(self._device.otherend_id)
+        hypervisor, domid = self._domain.hypervisor, self._device.otherend_id
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._close_channel, channel)
-            slab = domain.slabs.alloc(self._device.otherend_id)
-            undo.callback(domain.slabs.free, slab)
+            channels = await open_channels(
+                hypervisor,
+                (hypervisor.alloc_unbound(domid) for _ in range(1 + backend.split)),
+                undo,
+            )
+            pages = await self._grant(domid)
+            undo.callback(hypervisor.end, pages)
             page = StatsPage(self._label)
             undo.callback(page.close)
             queue = front_queue(
-                QueueIO(self._interface.fd, channel.pending_fd, channel.notify_fd),
-                domain.slabs.table,
-                slab.buffers(),
-                peer,
+                QueueIO(self._interface.fd, channels[0].evtchn, channels[-1].evtchn),
+                pages.table,
+                front_buffers(pages),
+                backend.peer,
                 page.stats,
             )
             undo.callback(queue.close)
-            await self._interface.set_peer(peer)
-            await domain.hypervisor.publish(
-                domain.domid, self._devid, "front", 0, page.fd
-            )
-            domain.worker.add(queue)
-            undo.callback(domain.worker.remove, queue)
-            log.info("%s: using event channel %d", self._label, channel.port)
+            await self._interface.set_peer(backend.peer)
+            await hypervisor.publish(hypervisor.domid, self._devid, "front", 0, page.fd)
+            self._domain.worker.add(queue)
+            undo.callback(self._domain.worker.remove, queue)
+            ports = "/".join(str(channel.port) for channel in channels)
+            log.info("%s: using event channel %s", self._label, ports)
             log.info("%s: using RX copy mode", self._label)
-            return _Link(channel, slab, page, undo.pop_all())
+            return _Link(channels, pages, page, undo.pop_all())
 
-    async def _write_keys(self, link: _Link) -> None:
-        without = features.parse_without(await self._device.read("x-without"))
+    async def _grant(self, domid: DomId) -> GrantedPages:
+        try:
+            return await self._domain.hypervisor.grant(domid, READONLY)
+        except HypercallError as error:
+            raise_refused(error, "granting the rings and buffers")
+
+    async def _write_keys(self, link: _Link, without: frozenset[str]) -> None:
+        ports = [str(channel.port) for channel in link.channels]
+        names = (
+            ["event-channel"]
+            if len(ports) == 1
+            else ["event-channel-tx", "event-channel-rx"]
+        )
         await self._device.write_if_there(
             [
                 ("multi-queue-num-queues", "1"),
-                ("tx-ring-ref", str(link.slab.tx_ring_ref)),
-                ("rx-ring-ref", str(link.slab.rx_ring_ref)),
-                ("event-channel", str(link.channel.port)),
+                ("tx-ring-ref", str(tx_ring_ref(link.pages))),
+                ("rx-ring-ref", str(rx_ring_ref(link.pages))),
+                *zip(names, ports, strict=True),
                 *features.front_keys(without).items(),
             ]
         )
@@ -243,11 +281,6 @@ class FrontVif:
             return
         self._set_carrier(False)
         await link.undo.aclose()
-
-    async def _close_channel(self, channel: EventChannel) -> None:
-        with suppress(XenvirtError):
-            await self._domain.hypervisor.close_port(channel.port)
-        channel.close()
 
     def _set_carrier(self, on: bool) -> None:
         if self._interface is not None:

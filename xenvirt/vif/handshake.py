@@ -55,12 +55,12 @@ class BackHandshake:
 
     Actions are to be carried out one by one before the next is taken: `failed` may
     come between. `state` is where the walk is; what is written may lag behind while
-    the hotplug script is awaited.
+    the hotplug script is awaited, which is until `hotplug_connected`.
     """
 
     def __init__(self, state: XenbusState = XenbusState.INITIALISING) -> None:
         self.state = state
-        self._hotplug_connected = False
+        self.hotplug_connected = False
         self._aborted = False
         self._given_up = False
 
@@ -82,10 +82,10 @@ class BackHandshake:
 
     def hotplug_changed(self, status: str | None) -> Iterator[Action]:
         """The script wrote `hotplug-status`."""
-        was_connected = self._hotplug_connected
-        self._hotplug_connected = status == HOTPLUG_CONNECTED
+        was_connected = self.hotplug_connected
+        self.hotplug_connected = status == HOTPLUG_CONNECTED
         if (
-            self._hotplug_connected
+            self.hotplug_connected
             and not was_connected
             and self.state is XenbusState.CONNECTED
         ):
@@ -124,5 +124,5 @@ class BackHandshake:
                 if self._aborted:
                     return
             self.state = state
-            if state is not XenbusState.CONNECTED or self._hotplug_connected:
+            if state is not XenbusState.CONNECTED or self.hotplug_connected:
                 yield SwitchState(state)

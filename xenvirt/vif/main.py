@@ -1,12 +1,11 @@
 """The process of an end: a frontend or a backend, until it is told to stop.
 
-It enters here in the domain's namespace and with the domain's user, and keeps
-nothing but CAP_NET_ADMIN.
+In the emulation the launcher has put it into the domain's namespace, with the domain's
+user, and nothing but CAP_NET_ADMIN. On Xen it is whoever typed the command.
 """
 
 import asyncio
 import logging
-import mmap
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -18,22 +17,43 @@ from typing import Final, NoReturn, Protocol
 import uvloop
 
 from xenvirt import log as logs
-from xenvirt.abi.ids import PAGE_SIZE, DevId, DomId
+from xenvirt.abi.ids import DevId, DomId
 from xenvirt.errors import XenvirtError
-from xenvirt.hypervisor.client import Client as HypervisorClient
-from xenvirt.hypervisor.interface import EventChannel, StartInfo
-from xenvirt.native import Worker, XsRingPage, set_name
+from xenvirt.hypervisor.emulated import EmulatedHypervisor
+from xenvirt.hypervisor.interface import Claim, Hypervisor
+from xenvirt.hypervisor.xen import XenHypervisor
+from xenvirt.native import Worker, set_name
 from xenvirt.vif.backend import BackDomain, BackVif
-from xenvirt.vif.buffers import Slabs
+from xenvirt.vif.buffers import QUEUE_PAGES
 from xenvirt.vif.frontend import FrontDomain, FrontVif
-from xenvirt.vif.memories import PeerMemories
 from xenvirt.xenbus.bus import Appeared, Bus, Vanished
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreConnectionError
 
 log = logging.getLogger(__name__)
 
+XEN: Final = "xen"
+"""Who makes interfaces on Xen: any of our processes may take up one that is left."""
+
 HYPERVISOR_SOCKET: Final = "hypervisor.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Which end to be, of which vifs, and what the backend waits for.
+
+    `name` is the domain's, and `owner` who makes the interfaces, for their aliases.
+    `ids` are the vifs to serve, (devid,) of a frontend and (domid, devid) of a backend;
+    empty: all.
+    `awaits_hotplug`: a script tells the backend that its interface is plugged in.
+    """
+
+    kind: str
+    name: str
+    run_dir: str
+    owner: str
+    ids: frozenset[tuple[int, ...]] = frozenset()
+    awaits_hotplug: bool = True
 
 
 class Vif(Protocol):
@@ -52,32 +72,34 @@ class Vif(Protocol):
         """Some queue broke."""
 
 
-@dataclass(frozen=True, slots=True)
-class _StoreChannel:
-    """The store's event channel, as the ring transport wants it."""
+@dataclass(slots=True)
+class _Served:
+    """A vif on the bus that is ours to serve, and what its task has come to."""
 
-    channel: EventChannel
-
-    @property
-    def fd(self) -> int:
-        """Readable when the store has notified."""
-        return self.channel.pending_fd
-
-    def notify(self) -> None:
-        """Wake the store."""
-        self.channel.notify()
+    claim: Claim | None = None
+    vif: Vif | None = None
 
 
 class Driver:
-    """Runs a task for each vif on a bus."""
+    """Runs a task for each vif on a bus that `make` makes one of.
+
+    A vif that somebody else serves is made when that one has ended.
+    """
 
     def __init__(
-        self, bus: Bus, worker: Worker, make: Callable[[Appeared], Vif]
+        self,
+        bus: Bus,
+        worker: Worker,
+        hypervisor: Hypervisor,
+        is_ours: Callable[[Appeared], bool],
+        make: Callable[[Appeared], Vif],
     ) -> None:
         self._bus = bus
         self._worker = worker
+        self._hypervisor = hypervisor
+        self._is_ours = is_ours
         self._make = make
-        self._vifs: dict[str, tuple[Vif, asyncio.Task[None]]] = {}
+        self._vifs: dict[str, tuple[_Served, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
         """Serve until cancelled, then have every vif leave in order."""
@@ -87,9 +109,10 @@ class Driver:
             async for event in self._bus.events():
                 match event:
                     case Appeared(nodename=nodename):
-                        vif = self._make(event)
-                        task = asyncio.create_task(_guarded(vif.run(), nodename))
-                        self._vifs[nodename] = vif, task
+                        if self._is_ours(event):
+                            served = _Served()
+                            work = _guarded(self._serve(event, served), nodename)
+                            self._vifs[nodename] = served, asyncio.create_task(work)
                     case Vanished(nodename=nodename):
                         await self._end(nodename, lambda vif: vif.remove())
         finally:
@@ -98,19 +121,32 @@ class Driver:
                 *(self._end(name, lambda vif: vif.leave()) for name in [*self._vifs])
             )
 
+    async def _serve(self, event: Appeared, served: "_Served") -> None:
+        served.claim = await self._hypervisor.claim(event.nodename)
+        if served.claim.waited:
+            event = await self._bus.look_again(event)
+        served.vif = self._make(event)
+        await served.vif.run()
+
     async def _end(self, nodename: str, how: Callable[[Vif], Awaitable[None]]) -> None:
-        vif, task = self._vifs.pop(nodename)
+        if nodename not in self._vifs:
+            return
+        served, task = self._vifs.pop(nodename)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
         with suppress(StoreConnectionError):
-            await how(vif)
+            if served.vif is not None:
+                await how(served.vif)
+        if served.claim is not None:
+            served.claim.release()
 
     def _some_queue_broke(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._worker.broken_fd)
-        for vif, _ in self._vifs.values():
-            vif.check_broken()
+        for served, _ in self._vifs.values():
+            if served.vif is not None:
+                served.vif.check_broken()
 
 
 async def _guarded(work: Awaitable[None], nodename: str) -> None:
@@ -125,82 +161,94 @@ async def _guarded(work: Awaitable[None], nodename: str) -> None:
         log.exception("%s: unexpected error", nodename)
 
 
-async def _run_frontend(hypervisor: HypervisorClient, name: str, run_dir: str) -> None:
-    info = await hypervisor.start_info()
-    assert info.memory is not None
-    assert info.store is not None
+def _is_ours(event: Appeared, role: Role, hypervisor: Hypervisor) -> bool:
+    """Whether we are to serve a vif that appeared; says why not."""
+    if role.ids and event.ids not in role.ids:
+        return False
+    other = hypervisor.driven_by(event.nodename)
+    if other is not None:
+        log.error("%s: %s", event.nodename, other)
+    return other is None
+
+
+async def _drive(role: Role, hypervisor: Hypervisor) -> None:
+    """Serve vifs as `role` until cancelled, or the store is gone."""
     async with AsyncExitStack() as stack:
-        stack.callback(info.close)
-        store = await stack.enter_async_context(await _connect_ring(info))
-        worker = Worker(f"xennet-{info.domid}")
+        store = await stack.enter_async_context(await hypervisor.open_store())
+        is_front = role.kind == "frontend"
+        worker = Worker(f"{'xennet' if is_front else 'xvif'}-{hypervisor.domid}")
         stack.callback(worker.close)
-        slabs = Slabs(info.memory, info.store_gfn + 1)
-        domain = FrontDomain(
-            info.domid, name, run_dir, hypervisor, store, slabs, worker
+        maker = _front_maker if is_front else _back_maker
+        bus = Bus(store, "device", 1) if is_front else Bus(store, "backend", 2)
+        await Driver(
+            bus,
+            worker,
+            hypervisor,
+            lambda event: _is_ours(event, role, hypervisor),
+            maker(role, hypervisor, store, worker),
+        ).run()
+
+
+def _front_maker(
+    role: Role, hypervisor: Hypervisor, store: Client, worker: Worker
+) -> Callable[[Appeared], Vif]:
+    domain = FrontDomain(role.name, role.owner, hypervisor, store, worker)
+
+    def make(event: Appeared) -> FrontVif:
+        return FrontVif(domain, event.nodename, DevId(event.ids[0]), event.state)
+
+    return make
+
+
+def _back_maker(
+    role: Role, hypervisor: Hypervisor, store: Client, worker: Worker
+) -> Callable[[Appeared], Vif]:
+    domain = BackDomain(role.owner, hypervisor, store, worker, role.awaits_hotplug)
+
+    def make(event: Appeared) -> BackVif:
+        frontend_id, devid = event.ids
+        return BackVif(
+            domain, event.nodename, DomId(frontend_id), DevId(devid), event.state
         )
 
-        def make(event: Appeared) -> FrontVif:
-            return FrontVif(domain, event.nodename, DevId(event.ids[0]), event.state)
-
-        await Driver(Bus(store, "device", 1), worker, make).run()
+    return make
 
 
-async def _connect_ring(info: StartInfo) -> Client:
-    assert info.memory is not None
-    assert info.store is not None
-    offset = info.store_gfn * PAGE_SIZE
-    mapping = mmap.mmap(info.memory.fd, offset + PAGE_SIZE)
-    page = XsRingPage(mapping, offset)
-    channel = _StoreChannel(info.store)
-
-    async def same_channel() -> _StoreChannel:
-        return channel
-
-    log.info("xenbus0: using event channel %d", info.store.port)
-    return await Client.connect_ring(page, channel, reconnect=same_channel)
-
-
-async def _run_backend(
-    hypervisor: HypervisorClient, domid: DomId, run_dir: str
-) -> None:
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(
-            await Client.connect_socket(
-                await hypervisor.open_xenbus(), reconnect=hypervisor.open_xenbus
-            )
-        )
-        worker = Worker(f"xvif-{domid}")
-        stack.callback(worker.close)
-        memories = PeerMemories(hypervisor, domid)
-        domain = BackDomain(domid, run_dir, hypervisor, store, worker, memories)
-
-        def make(event: Appeared) -> BackVif:
-            frontend_id, devid = event.ids
-            return BackVif(
-                domain, event.nodename, DomId(frontend_id), DevId(devid), event.state
-            )
-
-        await Driver(Bus(store, "backend", 2), worker, make).run()
-
-
-async def _run(role: str, domid: DomId, name: str, run_dir: str) -> None:
-    async with AsyncExitStack() as stack:
-        hypervisor = HypervisorClient(Path(run_dir) / HYPERVISOR_SOCKET, lasting=True)
-        stack.callback(hypervisor.close)
-        if role == "frontend":
-            serving = asyncio.create_task(_run_frontend(hypervisor, name, run_dir))
-        else:
-            serving = asyncio.create_task(_run_backend(hypervisor, domid, run_dir))
-        loop = asyncio.get_running_loop()
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sig, serving.cancel)
+async def _run_emulated(role: Role, domid: DomId) -> None:
+    hypervisor = await EmulatedHypervisor.connect(
+        Path(role.run_dir) / HYPERVISOR_SOCKET,
+        slab_pages=QUEUE_PAGES if role.kind == "frontend" else None,
+    )
+    try:
+        serving = asyncio.create_task(_drive(role, hypervisor))
+        _stop_on_signals(serving)
         gone = asyncio.create_task(hypervisor.wait_closed())
         await asyncio.wait((serving, gone), return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            _abandon(f"the {role} of domain {domid} stops: the hypervisor is gone")
+            _abandon(f"the {role.kind} of domain {domid} stops: the hypervisor is gone")
         gone.cancel()
         with suppress(asyncio.CancelledError):
             await serving
+    finally:
+        hypervisor.close()
+
+
+async def _run_on_xen(role: Role) -> None:
+    hypervisor = await XenHypervisor.open(role.kind, Path(role.run_dir))
+    try:
+        log.info("the %s of domain %d", role.kind, hypervisor.domid)
+        serving = asyncio.create_task(_drive(role, hypervisor))
+        _stop_on_signals(serving)
+        with suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        hypervisor.close()
+
+
+def _stop_on_signals(serving: asyncio.Task[None]) -> None:
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, serving.cancel)
 
 
 def _abandon(why: str) -> NoReturn:
@@ -211,13 +259,19 @@ def _abandon(why: str) -> NoReturn:
 
 
 def run_end(role: str, domid: int, name: str, run_dir: str) -> int:
-    """Be the `frontend` or `backend` of a domain; returns the exit status."""
+    """Be the `frontend` or `backend` of an emulated domain; returns the exit status."""
     process = f"{role}-{domid}"
     set_name(process)
     logs.setup(process, debug=log.isEnabledFor(logging.DEBUG))
     try:
-        uvloop.run(_run(role, DomId(domid), name, run_dir))
+        uvloop.run(_run_emulated(Role(role, name, run_dir, run_dir), DomId(domid)))
     except XenvirtError as error:
         log.error("the %s of domain %d stops: %s", role, domid, error)
         return 1
     return 0
+
+
+def run_on_xen(role: Role, *, debug: bool = False) -> None:
+    """Be an end on Xen, in the foreground; XenvirtError when it cannot."""
+    logs.setup(role.kind, debug=debug)
+    uvloop.run(_run_on_xen(role))

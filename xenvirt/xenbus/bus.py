@@ -6,7 +6,7 @@ both relative to the own domain, as Linux and NetBSD enumerate them.
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from xenvirt.abi.xenbus import XenbusState
@@ -64,6 +64,11 @@ class Bus:
                     event = await self._look(nodename, taking_over=taking_over)
                     if event is not None:
                         yield event
+
+    async def look_again(self, event: Appeared) -> Appeared:
+        """Return the same with the state that the device is in now."""
+        state = await read_optional(self._store, f"{event.nodename}/state")
+        return replace(event, state=XenbusState.parse(state))
 
     async def _scan(self) -> list[str]:
         """Every device directory, and those that were known."""

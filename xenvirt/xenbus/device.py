@@ -4,10 +4,11 @@ import errno as errno_module
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from xenvirt.abi.ids import DomId
 from xenvirt.abi.xenbus import XenbusState
-from xenvirt.errors import XenvirtError
+from xenvirt.errors import HypercallError, XenvirtError
 from xenvirt.xenstore.client import Client, Transaction
 from xenvirt.xenstore.errors import (
     RequestError,
@@ -168,3 +169,9 @@ async def read_required(
     if value is None:
         raise DeviceFatalError(errno_module.ENOENT, f"reading {where}/{key}")
     return value
+
+
+def raise_refused(error: HypercallError, what: str) -> NoReturn:
+    """Raise DeviceFatalError: `what` was refused by the hypervisor."""
+    number = getattr(errno_module, error.errno_name, errno_module.EIO)
+    raise DeviceFatalError(number, f"{what}: {error.what}") from error

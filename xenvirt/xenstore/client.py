@@ -36,6 +36,7 @@ from typing import Self, TypeVar
 
 from xenvirt.abi.xs_wire import ServerFeature, XsWire
 from xenvirt.xenstore import payloads, requests
+from xenvirt.xenstore.device_client import device_opener
 from xenvirt.xenstore.errors import (
     StoreAgainError,
     StoreNotFoundError,
@@ -99,6 +100,14 @@ class Client(Nodes):
 
         reopen = None if reconnect is None else socket_opener(reconnect)
         return await cls._open(socket_opener(connected), reopen)
+
+    @classmethod
+    async def connect_device(cls, path: str) -> Self:
+        """Use the kernel's device, /dev/xen/xenbus, as the domain that it runs in.
+
+        Raises StoreConnectionError.
+        """
+        return await cls._open(device_opener(path), None)
 
     @classmethod
     async def connect_ring(

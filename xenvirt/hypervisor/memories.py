@@ -1,17 +1,17 @@
-"""The memory of the frontends' domains, as a backend sees it: mapped once a domain."""
+"""The emulated memory of other domains, as a backend sees it: mapped once a domain."""
 
 import asyncio
 import mmap
 
 from xenvirt.abi.ids import PAGE_SIZE, DomId
-from xenvirt.hypervisor.interface import Hypervisor
+from xenvirt.hypervisor.client import Client
 from xenvirt.native import PeerGrantTable
 
 
 class PeerMemories:
     """The memory of the frontends' domains, mapped once however many vifs they have."""
 
-    def __init__(self, hypervisor: Hypervisor, own_domid: DomId) -> None:
+    def __init__(self, hypervisor: Client, own_domid: DomId) -> None:
         self._hypervisor = hypervisor
         self._own_domid = own_domid
         self._tables: dict[DomId, tuple[PeerGrantTable, int]] = {}

@@ -1,7 +1,6 @@
 """Links made as a user makes them, by the command, in a run directory of their own."""
 
 import json
-import mmap
 import os
 import subprocess
 import sys
@@ -9,19 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from xenvirt.abi.ids import DevId, DomId
+from xenvirt.hypervisor.detect import found
+from xenvirt.hypervisor.interface import HypervisorKind
 from xenvirt.hypervisor.sync_client import SyncClient
-from xenvirt.native import STATS_SIZE, QueueStats
+
+ON_XEN: Final = found() is HypervisorKind.XEN
+"""In dom0 both ends of a link are there, each a process, without a daemon."""
 
 XENVIRT: Final = Path(sys.executable).parent / "xenvirt"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link that is up."""
+    """A link that is up, in the emulation or within one domain of Xen."""
 
     name: str
     domid: int
+    devid: int
     near: str
     far: str
 
@@ -72,6 +75,7 @@ class LinkMaker:
         return Link(
             self.name(name),
             shown["domain"]["domid"],
+            shown["paths"]["devid"],
             shown["back_ifname"],
             shown["front_ifname"],
         )
@@ -82,15 +86,8 @@ class LinkMaker:
 
     def counters(self, link: Link) -> dict[str, dict[str, int]]:
         """Both ends' counters of a link's only vif, by side."""
-        with SyncClient(self.run_dir / "hypervisor.sock") as hypervisor:
-            pages = hypervisor.published(DomId(link.domid), DevId(0))
-        counters = {}
-        for page in pages:
-            with mmap.mmap(page.fd, STATS_SIZE, prot=mmap.PROT_READ) as mapping:
-                copy = bytearray(mapping)
-            os.close(page.fd)
-            counters[page.side] = QueueStats(copy).counters()
-        return counters
+        (view,) = self.json("show", f"{link.domid}/{link.devid}")["vifs"]
+        return {side: view[side]["queues"][0]["counters"] for side in ("front", "back")}
 
     def ends(self) -> dict[tuple[str, int], int]:
         """The process of each end, by role and domid."""
@@ -108,7 +105,9 @@ class LinkMaker:
 
     def close(self) -> None:
         """Take everything down, the daemon too."""
-        if (self.run_dir / "hypervisor.sock").exists():
+        if ON_XEN:
+            self.run("down", "--all")
+        elif (self.run_dir / "hypervisor.sock").exists():
             self.run("daemon", "--stop")
 
 

@@ -13,7 +13,7 @@ from xenvirt.cli.settings import pass_settings, require_root
 from xenvirt.errors import NotFoundError, XenvirtError
 from xenvirt.toolstack import domains, runstate
 from xenvirt.toolstack.domains import DomainInfo
-from xenvirt.toolstack.host import Host
+from xenvirt.toolstack.host import Connection
 
 _HEADER = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
 _NOT_FOUND = 127
@@ -119,7 +119,7 @@ def shell_command(domain: str) -> None:
     _execute((shell,), os.environ | {"debian_chroot": name})
 
 
-def _row(host: Host, domain: DomainInfo) -> str:
+def _row(host: Connection, domain: DomainInfo) -> str:
     mem_mib = domains.resident_kib(host, domain.domid) // 1024
     vcpus = runstate.vcpus(domain)
     state = runstate.of_domain(domain)
@@ -129,7 +129,9 @@ def _row(host: Host, domain: DomainInfo) -> str:
     )
 
 
-def _details(host: Host, domain: DomainInfo, *, is_long: bool) -> dict[str, object]:
+def _details(
+    host: Connection, domain: DomainInfo, *, is_long: bool
+) -> dict[str, object]:
     state = runstate.of_domain(domain)
     details: dict[str, object] = {
         "name": domain.name,
@@ -151,7 +153,7 @@ def _details(host: Host, domain: DomainInfo, *, is_long: bool) -> dict[str, obje
 
 def _print_domain(text: str, shown: Callable[[DomainInfo], str]) -> None:
     settings = pass_settings()
-    with settings.connect() as host:
+    with settings.look() as host:
         domain = domains.find(host, text)
     if settings.json:
         print_json(name=domain.name, domid=domain.domid)
@@ -162,7 +164,15 @@ def _print_domain(text: str, shown: Callable[[DomainInfo], str]) -> None:
 def _enter(text: str) -> str:
     from xenvirt.netdev import namespaces
 
-    with pass_settings().connect() as host:
+    settings = pass_settings()
+    if settings.on_xen:
+        from xenvirt.toolstack import xen_links
+
+        with settings.look() as xen:
+            name = xen_links.find(xen, text).name
+        namespaces.enter(name)
+        return name
+    with settings.connect() as host:
         domain = domains.find(host, text)
     if domain.domid != DOM0:
         try:

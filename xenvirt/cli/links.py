@@ -6,7 +6,7 @@ import click
 
 from xenvirt.cli import names
 from xenvirt.cli.output import note, print_json, say
-from xenvirt.cli.settings import pass_settings, require_root
+from xenvirt.cli.settings import Settings, pass_settings, require_root
 from xenvirt.errors import NotFoundError
 from xenvirt.toolstack import link, vifspec
 from xenvirt.toolstack.host import connect
@@ -45,21 +45,37 @@ def up_command(
     require_root("up")
     for warning in request.spec.warnings:
         note(f"xenvirt: {warning}")
+    made = _up(settings, request, started)
+    if settings.json:
+        print_json(link=made)
+    _print_link(made)
+
+
+def _up(settings: Settings, request: link.Request, started: float) -> link.Link:
     tail = settings.log_tail()
+    timeout_s = settings.timeout_s
     try:
+        if settings.on_xen:
+            from xenvirt.toolstack import xen_links
+
+            with settings.look() as xen:
+                return xen_links.up(
+                    xen,
+                    request,
+                    started=started,
+                    timeout_s=timeout_s,
+                    on_event=tail.show,
+                )
         with settings.connect_or_start() as host:
-            made = link.up(
+            return link.up(
                 host,
                 request,
                 started=started,
-                timeout_s=settings.timeout_s,
+                timeout_s=timeout_s,
                 on_event=tail.show,
             )
     finally:
         tail.show()
-    if settings.json:
-        print_json(link=made)
-    _print_link(made)
 
 
 @click.command("down")
@@ -77,27 +93,37 @@ def down_command(name: tuple[str, ...], all_links: bool) -> None:
     if bool(name) == all_links:
         raise click.UsageError("Give the names of links, or --all.")
     require_root("down")
+    removed = _down_on_xen(settings, name) if settings.on_xen else _down(settings, name)
+    if settings.json:
+        print_json(removed=removed)
+    for each in removed:
+        say(f"{each}: removed")
+
+
+def _down(settings: Settings, name: tuple[str, ...]) -> list[str]:
+    """Remove links, all if none is named; return the names of those that were there."""
     run_dir = settings.find_run_dir()
-    removed: list[str] = []
+    timeout_s = settings.timeout_s
     try:
         host = connect(run_dir)
     except NotFoundError:
         if link.clean_up_after_crash(run_dir):
             say("removed what a crashed run had left")
-    else:
-        with host:
-            if all_links:
-                removed = link.down_all(host, timeout_s=settings.timeout_s)
-            else:
-                removed = [
-                    each
-                    for each in name
-                    if link.down(host, each, timeout_s=settings.timeout_s)
-                ]
-    if settings.json:
-        print_json(removed=removed)
-    for each in removed:
-        say(f"{each}: removed")
+        return []
+    with host:
+        if not name:
+            return link.down_all(host, timeout_s=timeout_s)
+        return [each for each in name if link.down(host, each, timeout_s=timeout_s)]
+
+
+def _down_on_xen(settings: Settings, name: tuple[str, ...]) -> list[str]:
+    from xenvirt.toolstack import xen_links
+
+    with settings.look() as xen:
+        if not name:
+            return xen_links.down_all(xen, timeout_s=settings.timeout_s)
+        timeout_s = settings.timeout_s
+        return [e for e in name if xen_links.down(xen, e, timeout_s=timeout_s)]
 
 
 def _split(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:

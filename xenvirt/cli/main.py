@@ -13,6 +13,8 @@ from xenvirt import __version__
 from xenvirt.cli.output import print_error
 from xenvirt.cli.settings import DEFAULT_TIMEOUT_S, Settings, sudo_command
 from xenvirt.errors import NotPermittedError, UsageError, XenvirtError
+from xenvirt.hypervisor.detect import found
+from xenvirt.hypervisor.interface import HypervisorKind
 
 PROGRAM: Final = "xenvirt"
 
@@ -33,12 +35,15 @@ _COMMANDS: Final = {
     "show": "show",
     "xenstore": "store",
     "daemon": "daemon",
+    "backend": "ends",
+    "frontend": "ends",
     "completion": "completion",
 }
 """Each in the order of --help, with its module, which only it needs."""
 
 _GLOBAL_OPTIONS: Final = (
     "-v", "--verbose", "-q", "--quiet", "-j", "--json", "--run-dir", "--timeout",
+    "--hypervisor",
 )  # fmt: skip
 
 
@@ -103,6 +108,11 @@ class LazyGroup(click.Group):
     metavar="S",
     help="Seconds in which both ends must have reached a state.",
 )
+@click.option(
+    "--hypervisor",
+    type=click.Choice([kind.value for kind in HypervisorKind]),
+    help="Which one to use [default: xen where the kernel runs on it].",
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def cli(
@@ -112,8 +122,9 @@ def cli(
     as_json: bool,
     run_dir: Path | None,
     timeout_s: float,
+    hypervisor: str | None,
 ) -> None:
-    """Xen's split network driver, on plain Linux without Xen.
+    """Xen's split network driver, on plain Linux without Xen, and on Xen.
 
     `xenvirt up` makes a link; `xenvirt demo` shows one at work. Every option can
     also come from the environment, as in XENVIRT_RUN_DIR or XENVIRT_UP_IP.
@@ -121,7 +132,8 @@ def cli(
     Exit status: 0 done, 1 failed, 2 usage, 3 no such domain or vif, 4 not
     permitted, 5 a state was not reached in time.
     """
-    ctx.obj = Settings(verbose, quiet, as_json, run_dir, timeout_s)
+    kind = found() if hypervisor is None else HypervisorKind(hypervisor)
+    ctx.obj = Settings(verbose, quiet, as_json, run_dir, timeout_s, kind)
 
 
 def main() -> None:

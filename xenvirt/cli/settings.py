@@ -11,8 +11,9 @@ from typing import Final
 import click
 
 from xenvirt.cli.logtail import LogTail
-from xenvirt.errors import NotPermittedError
-from xenvirt.toolstack.host import Host, connect, connect_or_start
+from xenvirt.errors import LocalError, NotPermittedError
+from xenvirt.hypervisor.interface import HypervisorKind
+from xenvirt.toolstack.host import Connection, Host, connect, connect_or_start
 from xenvirt.toolstack.rundir import RunDir
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -31,18 +32,42 @@ class Settings:
     json: bool = False
     run_dir: Path | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
+    hypervisor: HypervisorKind = HypervisorKind.EMULATED
 
     def find_run_dir(self) -> RunDir:
         """Return the run directory, touching nothing; UsageError without one."""
         return RunDir.find(self.run_dir)
 
+    @property
+    def on_xen(self) -> bool:
+        """Whether the hypervisor is Xen itself."""
+        return self.hypervisor is HypervisorKind.XEN
+
+    def look(self) -> Connection:
+        """Connect to what there is to look at; NotFoundError without it."""
+        if self.on_xen:
+            from xenvirt.toolstack.xen_host import connect_xen
+
+            return connect_xen(self.find_run_dir())
+        return connect(self.find_run_dir())
+
     def connect(self) -> Host:
         """Connect to the daemon; NotFoundError if none runs."""
+        self._refuse_xen()
         return connect(self.find_run_dir())
 
     def connect_or_start(self) -> Host:
         """Connect to the daemon, started if none runs."""
+        self._refuse_xen()
         return connect_or_start(self.find_run_dir())
+
+    def _refuse_xen(self) -> None:
+        if self.on_xen:
+            raise LocalError(
+                "this is a command of the emulation",
+                cause="on Xen, domains and their vifs are xl's",
+                hint="xl help, or xenvirt --hypervisor emulated …",
+            )
 
     def log_tail(self) -> LogTail:
         """Return what shows the log with --verbose, from now on."""

@@ -9,8 +9,8 @@ from xenvirt.cli import names
 from xenvirt.cli.output import fields, print_json, table
 from xenvirt.cli.settings import pass_settings
 from xenvirt.toolstack import domains, inspect, vifs
-from xenvirt.toolstack.host import Host
-from xenvirt.toolstack.inspect import EndView, QueueView, VifView
+from xenvirt.toolstack.host import Connection
+from xenvirt.toolstack.inspect import ChannelView, EndView, QueueView, VifView
 
 _NOTHING = "nothing"
 
@@ -32,12 +32,23 @@ def show_command(vif: str, all_counters: bool) -> None:
 
     TX is frontend to backend, RX backend to frontend, at both ends.
     """
-    with pass_settings().connect() as host:
-        views = _views(host, vif)
+    settings = pass_settings()
+    with settings.look() as host:
+        views = _views(host, _vif_of_link(host, vif) if settings.on_xen else vif)
     if pass_settings().json:
         print_json(vifs=views)
         return
     click.echo("\n\n".join(describe(v, all_counters=all_counters) for v in views))
+
+
+def _vif_of_link(host: Connection, text: str) -> str:
+    """Return the vif of a link within one domain of Xen; other text as it is."""
+    from xenvirt.toolstack import xen_links
+
+    if text not in xen_links.names(host):
+        return text
+    record = xen_links.find(host, text)
+    return f"{record.domid}/{record.devid}"
 
 
 def describe(view: VifView, *, all_counters: bool = False) -> str:
@@ -52,7 +63,7 @@ def describe(view: VifView, *, all_counters: bool = False) -> str:
     return "\n".join(parts)
 
 
-def _views(host: Host, text: str) -> list[VifView]:
+def _views(host: Connection, text: str) -> list[VifView]:
     name, slash, devid = text.partition("/")
     if not name:
         return [
@@ -85,14 +96,21 @@ def _fields(view: VifView) -> Iterator[tuple[str, object]]:
     if view.tx_ring_ref is not None:
         yield "ring refs", f"TX {view.tx_ring_ref}  RX {view.rx_ring_ref}"
     for channel in view.event_channels:
-        back_port = "not bound" if channel.back_port is None else channel.back_port
-        yield channel.key, f"{channel.front_port} (frontend) <-> {back_port} (backend)"
+        yield channel.key, _channel(channel)
     yield "TX may have", _offers(view.back)
     yield "RX may have", _offers(view.front)
     for side, end in (("frontend", view.front), ("backend", view.back)):
         for queue in end.queues:
             yield f"{side} ring {queue.queue}", _indices(queue)
             yield f"{side} broken", queue.broken
+
+
+def _channel(channel: ChannelView) -> str:
+    front = f"{channel.front_port} (frontend)"
+    if not channel.is_seen:
+        return front
+    back_port = "not bound" if channel.back_port is None else channel.back_port
+    return f"{front} <-> {back_port} (backend)"
 
 
 def _end(end: EndView) -> str:

@@ -8,7 +8,7 @@ from xenvirt.cli.settings import pass_settings, require_root
 from xenvirt.errors import StateTimeoutError, UsageError
 from xenvirt.toolstack import domains, vif_nodes, vifs, vifspec
 from xenvirt.toolstack.domains import DomainInfo
-from xenvirt.toolstack.host import Host
+from xenvirt.toolstack.host import Connection
 from xenvirt.toolstack.vif_nodes import VifPaths
 
 _HEADER = (
@@ -57,7 +57,7 @@ def network_attach_command(domain: str, keys: tuple[str, ...]) -> None:
 def network_list_command(domain: tuple[str, ...]) -> None:
     """List a domain's vifs, in xl's columns."""
     settings = pass_settings()
-    with settings.connect() as host:
+    with settings.look() as host:
         known = domains.list_all(host)
         rows = [
             _row(host, found, paths)
@@ -98,7 +98,7 @@ def network_detach_command(domain: str, vif: str) -> None:
         print_json(detached={"domain": found.name, "devid": paths.devid})
 
 
-def _row(host: Host, domain: DomainInfo, paths: VifPaths) -> dict[str, object]:
+def _row(host: Connection, domain: DomainInfo, paths: VifPaths) -> dict[str, object]:
     """Return a vif as xl's network-list shows it; numbers that are missing are -1."""
     front = vif_nodes.read_directory(host.store, paths.frontend)
     back = vif_nodes.read_directory(host.store, paths.backend)

@@ -11,7 +11,7 @@ from xenvirt.errors import HypercallError, LocalError, NotFoundError, UsageError
 from xenvirt.hypervisor.domains import DOM0_NAME, check_name
 from xenvirt.netdev import namespaces
 from xenvirt.toolstack import domain_nodes, vifs
-from xenvirt.toolstack.host import Host
+from xenvirt.toolstack.host import Connection, Host
 from xenvirt.toolstack.vifspec import VifSpec
 from xenvirt.xenstore.errors import StoreNotFoundError
 
@@ -44,12 +44,12 @@ class DomainInfo:
         return next((end for end in self.ends if end.role == role), None)
 
 
-def list_all(host: Host) -> list[DomainInfo]:
+def list_all(host: Connection) -> list[DomainInfo]:
     """Return every domain, by number; domain 0 is the host."""
     return [_info(row) for row in host.hypervisor.domain_list()]
 
 
-def find(host: Host, text: str) -> DomainInfo:
+def find(host: Connection, text: str) -> DomainInfo:
     """Return the domain of that name or number; NotFoundError."""
     return find_in(list_all(host), text)
 
@@ -129,7 +129,7 @@ def plan_vif(host: Host, domain: DomainInfo, spec: VifSpec) -> vifs.Plan:
     )
 
 
-def resident_kib(host: Host, domid: DomId) -> int:
+def resident_kib(host: Connection, domid: DomId) -> int:
     """Return the size of a domain's memory in KiB; the host's own for domain 0."""
     if domid == DOM0:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024

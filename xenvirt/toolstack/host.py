@@ -1,13 +1,16 @@
-"""A running daemon as commands use it: its hypercalls and its store."""
+"""What commands use: a store, and a lookup into the hypervisor; a daemon's or Xen's."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
+from xenvirt.abi.ids import DevId, DomId
 from xenvirt.errors import NotFoundError, NotPermittedError
+from xenvirt.hypervisor import conventions
 from xenvirt.hypervisor import sync_client as hypercalls
+from xenvirt.hypervisor.conventions import Conventions
 from xenvirt.toolstack.rundir import RunDir
 from xenvirt.xenstore import sync_client as xenstore
 
@@ -17,13 +20,37 @@ RECONNECT_S: Final = hypercalls.DEFAULT_TIMEOUT_S
 """How long a command waits for a daemon that is started again."""
 
 
+class Lookup(Protocol):
+    """What can be asked of either hypervisor, as `hypercalls.SyncClient` answers."""
+
+    @property
+    def sees_ports(self) -> bool:
+        """Whether it can be had which port is bound to which."""
+
+    def domain_list(self) -> list[dict[str, object]]:
+        """Return every domain: domid, name, uuid, created (s), ends."""
+
+    def ports(self, domid: DomId) -> list[dict[str, object]]:
+        """Return a domain's open ports: port, state, remote_domid, remote_port."""
+
+    def published(self, domid: DomId, devid: DevId) -> list[hypercalls.PublishedPage]:
+        """Return the statistics pages of a vif of a frontend domain."""
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+
+
 @dataclass(frozen=True, slots=True)
-class Host:
-    """Connections to both of a daemon's sockets; `close` it, or use it as a context."""
+class Connection:
+    """A store, and a lookup into the hypervisor; `close` it, or use it as a context.
+
+    `run_dir` is where processes of ours leave what tools look for.
+    """
 
     run_dir: RunDir
-    hypervisor: hypercalls.SyncClient
+    hypervisor: Lookup
     store: xenstore.SyncClient
+    conventions: Conventions
 
     def __enter__(self) -> Self:
         return self
@@ -37,9 +64,20 @@ class Host:
         self.close()
 
     def close(self) -> None:
-        """Close both connections; the daemon stays."""
+        """Close both connections; what they lead to stays."""
         self.store.close()
         self.hypervisor.close()
+
+    def back_ifname(self, frontend_id: DomId, devid: DevId) -> str:
+        """Return what a backend's interface is called unless it has another name."""
+        return self.conventions.back_ifname.format(domid=frontend_id, devid=devid)
+
+
+@dataclass(frozen=True, slots=True)
+class Host(Connection):
+    """A running daemon's hypercalls and store."""
+
+    hypervisor: hypercalls.SyncClient
 
 
 def connect(run_dir: RunDir) -> Host:
@@ -82,7 +120,7 @@ def _with_store(run_dir: RunDir, hypervisor: hypercalls.SyncClient) -> Host:
     except BaseException:
         hypervisor.close()
         raise
-    return Host(run_dir, hypervisor, store)
+    return Host(run_dir, hypervisor, store, conventions.EMULATED)
 
 
 def _refuse_other_users(run_dir: RunDir) -> None:

@@ -17,7 +17,7 @@ from xenvirt.hypervisor.sync_client import PublishedPage
 from xenvirt.native import STATS_SIZE, QueueStats
 from xenvirt.toolstack import domains, vif_nodes, vifs, waiting
 from xenvirt.toolstack.domains import DomainInfo, EndProcess
-from xenvirt.toolstack.host import Host
+from xenvirt.toolstack.host import Connection
 from xenvirt.toolstack.vif_nodes import VifPaths
 from xenvirt.vif.features import negotiate
 
@@ -63,11 +63,15 @@ class EndView:
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
-    """An event channel; `back_port` is None while no backend has bound it."""
+    """An event channel; `back_port` is None while no backend has bound it.
+
+    Unless it `is_seen`, that is not known.
+    """
 
     key: str
     front_port: int
     back_port: int | None
+    is_seen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +97,18 @@ class VifView:
     backend_path: str
 
 
-def of_domain(host: Host, domain: DomainInfo) -> list[VifView]:
+def of_domain(host: Connection, domain: DomainInfo) -> list[VifView]:
     """Return all vifs of a domain, in order of devid."""
     return [of_vif(host, domain, p) for p in vifs.list_of(host.store, domain.domid)]
 
 
-def of_vif(host: Host, domain: DomainInfo, paths: VifPaths) -> VifView:
+def of_vif(host: Connection, domain: DomainInfo, paths: VifPaths) -> VifView:
     """Return everything that can be seen of one vif; what is missing is None."""
     front = vif_nodes.read_directory(host.store, paths.frontend)
     back = vif_nodes.read_directory(host.store, paths.backend)
     progress = waiting.look(host.store, paths)
     pages = _published(host, paths)
+    back_ifname = back.get("vifname") or _default_ifname(host, paths)
     backend = _find_or_none(host, paths.backend_id)
     return VifView(
         domain=domain.name,
@@ -115,7 +120,7 @@ def of_vif(host: Host, domain: DomainInfo, paths: VifPaths) -> VifView:
             state_number=progress.front,
             ifname=front.get("vifname"),
             mac=front.get("mac"),
-            process=domain.end("frontend"),
+            process=domain.end("frontend") or _publisher("frontend", pages["front"]),
             features=_features(front),
             takes=_takes(front),
             error=progress.front_error,
@@ -126,9 +131,10 @@ def of_vif(host: Host, domain: DomainInfo, paths: VifPaths) -> VifView:
             domid=paths.backend_id,
             state=progress.back.label,
             state_number=progress.back,
-            ifname=back.get("vifname"),
-            mac=_host_mac(paths, back.get("vifname")),
-            process=backend.end("backend") if backend else None,
+            ifname=back_ifname,
+            mac=_host_mac(paths, back_ifname),
+            process=(backend.end("backend") if backend else None)
+            or _publisher("backend", pages["back"]),
             features=_features(back),
             takes=_takes(back),
             error=progress.back_error,
@@ -148,6 +154,17 @@ def of_vif(host: Host, domain: DomainInfo, paths: VifPaths) -> VifView:
         frontend_path=paths.frontend,
         backend_path=paths.backend,
     )
+
+
+def _default_ifname(host: Connection, paths: VifPaths) -> str | None:
+    """Return the interface of a backend that does not tell its name, if it is here."""
+    name = host.back_ifname(paths.frontend_id, paths.devid)
+    return name if Path(f"/sys/class/net/{name}").exists() else None
+
+
+def _publisher(role: str, queues: list[QueueView]) -> EndProcess | None:
+    """Return the process that shows its queues, where no daemon knows of it."""
+    return EndProcess(role, queues[0].pid, 0) if queues else None
 
 
 def _features(keys: Mapping[str, str]) -> dict[str, str]:
@@ -183,7 +200,7 @@ def _number(keys: Mapping[str, str], key: str) -> int | None:
 
 
 def _channels(
-    host: Host, paths: VifPaths, front: Mapping[str, str]
+    host: Connection, paths: VifPaths, front: Mapping[str, str]
 ) -> list[ChannelView]:
     ports = _unless_gone(lambda: host.hypervisor.ports(paths.backend_id))
     bound = {
@@ -195,11 +212,12 @@ def _channels(
         port = _number(front, key)
         if port is not None:
             back_port = bound.get((paths.frontend_id, port))
-            channels.append(ChannelView(key, port, back_port))
+            is_seen = host.hypervisor.sees_ports
+            channels.append(ChannelView(key, port, back_port, is_seen))
     return channels
 
 
-def _published(host: Host, paths: VifPaths) -> dict[str, list[QueueView]]:
+def _published(host: Connection, paths: VifPaths) -> dict[str, list[QueueView]]:
     views: dict[str, list[QueueView]] = {"front": [], "back": []}
     pages = _unless_gone(
         lambda: host.hypervisor.published(paths.frontend_id, paths.devid)
@@ -220,7 +238,7 @@ def _queue_view(page: PublishedPage) -> QueueView:
     )
 
 
-def _find_or_none(host: Host, domid: DomId) -> DomainInfo | None:
+def _find_or_none(host: Connection, domid: DomId) -> DomainInfo | None:
     return next((d for d in domains.list_all(host) if d.domid == domid), None)
 
 

@@ -21,7 +21,7 @@ from xenvirt.errors import (
 )
 from xenvirt.toolstack import domains, vif_nodes, vifs, waiting
 from xenvirt.toolstack.domains import DomainInfo
-from xenvirt.toolstack.host import Host, connect
+from xenvirt.toolstack.host import Connection, Host, connect
 from xenvirt.toolstack.rundir import RunDir
 from xenvirt.toolstack.vif_nodes import VifPaths
 from xenvirt.toolstack.vifspec import VifSpec
@@ -105,7 +105,7 @@ def up(
         with _netlink_ready():
             vifs.connect(host, paths, timeout_s=timeout_s, on_event=on_event)
             connected_s = time.monotonic() - started
-        link = _configure(host, domain, paths, request, connected_s)
+        link = configure(host, domain, paths, request, connected_s)
         undo.pop_all()
     return link
 
@@ -247,17 +247,19 @@ def _import_netlink() -> None:
     links.exists("lo")
 
 
-def _configure(
-    host: Host,
+def configure(
+    host: Connection,
     domain: DomainInfo,
     paths: VifPaths,
     request: Request,
     connected_s: float,
 ) -> Link:
+    """Give the interfaces of a vif that is Connected their addresses."""
     front_ifname = _ifname(host, paths.frontend, f"xennet{paths.devid}")
-    back_ifname = _ifname(host, paths.backend, f"xvif{paths.frontend_id}i{paths.devid}")
+    default = host.back_ifname(paths.frontend_id, paths.devid)
+    back_ifname = _ifname(host, paths.backend, default)
     backend = None
-    if paths.backend_id != DOM0:
+    if paths.backend_id not in (DOM0, paths.frontend_id):
         backend = domains.find(host, str(paths.backend_id)).name
     with _address_lock():
         front, back = _addresses(request)
@@ -274,7 +276,7 @@ def _configure(
     )
 
 
-def _ifname(host: Host, directory: str, default: str) -> str:
+def _ifname(host: Connection, directory: str, default: str) -> str:
     return vif_nodes.read_or_none(host.store, f"{directory}/vifname") or default
 
 

@@ -13,7 +13,7 @@ from xenvirt.errors import LocalError, NotFoundError, UsageError, XenvirtError
 from xenvirt.netdev import tap
 from xenvirt.toolstack import hotplug, vif_nodes, waiting
 from xenvirt.toolstack.domain_nodes import remove_if_there
-from xenvirt.toolstack.host import Host
+from xenvirt.toolstack.host import Connection
 from xenvirt.toolstack.mac import parse_mac, random_mac
 from xenvirt.toolstack.vif_nodes import VifConfig, VifPaths
 from xenvirt.toolstack.vifspec import DEVID_MAX, VifSpec
@@ -84,7 +84,7 @@ def plan(
     return Plan(frontend_id, backend_id, spec.devid, config)
 
 
-def write(host: Host, planned: Plan) -> VifPaths:
+def write(host: Connection, planned: Plan) -> VifPaths:
     """Write the vif's nodes, at which both ends begin; return where they are.
 
     LocalError if the devid is taken.
@@ -108,7 +108,7 @@ def write(host: Host, planned: Plan) -> VifPaths:
 
 
 def connect(
-    host: Host,
+    host: Connection,
     paths: VifPaths,
     *,
     timeout_s: float,
@@ -133,7 +133,7 @@ def connect(
 
 
 def attach(
-    host: Host,
+    host: Connection,
     planned: Plan,
     *,
     timeout_s: float,
@@ -152,13 +152,15 @@ def attach(
     return paths
 
 
-def detach(host: Host, paths: VifPaths, *, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
+def detach(
+    host: Connection, paths: VifPaths, *, timeout_s: float = CLOSE_TIMEOUT_S
+) -> bool:
     """Unplug a vif; return False if the backend had to be left behind."""
     return remove(host, [paths], forced=False, timeout_s=timeout_s)
 
 
 def remove_all(
-    host: Host, frontend_id: DomId, *, timeout_s: float = CLOSE_TIMEOUT_S
+    host: Connection, frontend_id: DomId, *, timeout_s: float = CLOSE_TIMEOUT_S
 ) -> bool:
     """Unplug all vifs of a domain that goes away, its frontend unasked."""
     return remove(
@@ -167,7 +169,7 @@ def remove_all(
 
 
 def remove(
-    host: Host,
+    host: Connection,
     vifs: Iterable[VifPaths],
     *,
     forced: bool,
@@ -264,7 +266,7 @@ def _bridge_mtu(bridge: str, netns: str | None) -> int:
         return links.require_bridge(bridge).mtu
 
 
-def _wait_closed(host: Host, paths: VifPaths, deadline: float) -> bool:
+def _wait_closed(host: Connection, paths: VifPaths, deadline: float) -> bool:
     gone = (XenbusState.CLOSED, XenbusState.UNKNOWN)
     closed = waiting.until(
         host.store,
@@ -283,17 +285,17 @@ def _wait_closed(host: Host, paths: VifPaths, deadline: float) -> bool:
     return closed
 
 
-def _run_offline(host: Host, paths: VifPaths) -> None:
+def _run_offline(host: Connection, paths: VifPaths) -> None:
     script = vif_nodes.read_or_none(host.store, f"{paths.libxl}/script")
     if script is not None and script not in BUILTINS:
         _run_script(host, paths, script, "offline")
 
 
 def _run_script(
-    host: Host, paths: VifPaths, script: str, action: hotplug.Action
+    host: Connection, paths: VifPaths, script: str, action: hotplug.Action
 ) -> None:
     given = vif_nodes.read_or_none(host.store, f"{paths.backend}/vifname")
-    vifname = given or f"xvif{paths.frontend_id}i{paths.devid}"
+    vifname = given or host.back_ifname(paths.frontend_id, paths.devid)
     try:
         with _without_vifname(host, paths, given):
             hotplug.run_script(
@@ -315,7 +317,7 @@ def _run_script(
 
 @contextlib.contextmanager
 def _without_vifname(
-    host: Host, paths: VifPaths, vifname: str | None
+    host: Connection, paths: VifPaths, vifname: str | None
 ) -> Iterator[None]:
     """Hide the interface's name from a script, which would rename to it.
 
@@ -330,7 +332,7 @@ def _without_vifname(
             host.store.write({path: vifname})
 
 
-def _move_stray_mtu(host: Host, paths: VifPaths, vifname: str) -> None:
+def _move_stray_mtu(host: Connection, paths: VifPaths, vifname: str) -> None:
     """Put the MTU that vif-bridge found where it meant to.
 
     It takes the frontend's numbers from an interface name that it expects to be

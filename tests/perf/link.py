@@ -39,7 +39,8 @@ def _iperf3(link: Link, seconds: float, *options: str) -> dict[str, object]:
         server.communicate()
 
 
-def _number(tree: object, *path: str) -> float:
+def number(tree: object, *path: str) -> float:
+    """A number in a tree of JSON, by its keys."""
     for key in path:
         assert isinstance(tree, Mapping)
         tree = tree[key]
@@ -50,13 +51,13 @@ def _number(tree: object, *path: str) -> float:
 def tcp_to_domain(link: Link, seconds: float) -> float:
     """RX, Gbit/s."""
     end = _iperf3(link, seconds)
-    return _number(end, "sum_received", "bits_per_second") / 1e9
+    return number(end, "sum_received", "bits_per_second") / 1e9
 
 
 def tcp_from_domain(link: Link, seconds: float) -> float:
     """TX, Gbit/s."""
     end = _iperf3(link, seconds, "--reverse")
-    return _number(end, "sum_received", "bits_per_second") / 1e9
+    return number(end, "sum_received", "bits_per_second") / 1e9
 
 
 def udp_small(link: Link, seconds: float) -> float:
@@ -64,8 +65,8 @@ def udp_small(link: Link, seconds: float) -> float:
     length = SMALL_FRAME_BYTES - ETH_IP_UDP_BYTES
     udp = ("--udp", "--bitrate", "0", "--length", str(length), "--reverse")
     total = _iperf3(link, seconds, *udp)["sum"]
-    lost = _number(total, "lost_packets")
-    return (_number(total, "packets") - lost) / _number(total, "seconds") / 1e3
+    lost = number(total, "lost_packets")
+    return (number(total, "packets") - lost) / number(total, "seconds") / 1e3
 
 
 def _ping_ms(link: Link, *options: str) -> float:
@@ -115,7 +116,8 @@ def measure(rounds: int, seconds: float) -> Results:
     return results
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
+    """The median, and what the values lie between."""
     return f"{statistics.median(values):.4g} ({min(values):.4g}..{max(values):.4g})"
 
 
@@ -127,7 +129,7 @@ def table(results: Results) -> str:
         ratio = statistics.median(by_peer["xenvirt"]) / statistics.median(
             by_peer["relay"]
         )
-        cells = [_spread(by_peer[peer]) for peer in PEERS]
+        cells = [spread(by_peer[peer]) for peer in PEERS]
         rows.append([f"{name}, {unit}", *cells, f"{ratio:.2f}"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -150,7 +152,7 @@ def main() -> None:
     uname = platform.uname()
     print(f"{uname.machine}, Linux {uname.release}, medians of {arguments.rounds}")
     print(table(results))
-    print(f"up, both ends Connected, ms: {_spread(up_ms(arguments.rounds))}")
+    print(f"up, both ends Connected, ms: {spread(up_ms(arguments.rounds))}")
 
 
 if __name__ == "__main__":

@@ -69,14 +69,18 @@ def test_events_tell_whether_a_change_was_in_the_transaction() -> None:
     state, sg = "backend/vif/1/0/state", "backend/vif/1/0/feature-sg"
     read = asked(SOCKET, "READ", f"{state} ", "1")
     write = asked(SOCKET, "WRITE", f"{sg} 1")
-    event = f"OUT {DOM0_KERNEL} 20261129 06:00:00 WATCH_EVENT ({sg} token )"
+    own, another_s = (
+        f"OUT {conn} 20261129 06:00:00 WATCH_EVENT ({sg} token )"
+        for conn in (SOCKET, DOM0_KERNEL)
+    )
     start = asked(SOCKET, "TRANSACTION_START", " ", "7 ")
     end = asked(SOCKET, "TRANSACTION_END", "T ")
     both = (read[0], write[0], read[1], write[1])
-    assert cut(*start, *both, *end, event) == [
-        (Who.SCRIPT, "start", "  backend/feature-sg = 1", "commit")
-    ]
-    assert cut(*start, *both, event, *end) == [(Who.SCRIPT, "backend/feature-sg = 1")]
+    inside = [(Who.SCRIPT, "start", "  backend/feature-sg = 1", "commit")]
+    assert cut(*start, *both, *end, own) == inside
+    assert cut(*start, *both, own, *end) == [(Who.SCRIPT, "backend/feature-sg = 1")]
+    # Late, of what was written before: only its own connection is in order.
+    assert cut(*start, *write, another_s, *end) == inside
 
 
 def test_a_transaction_that_fails_changes_nothing() -> None:

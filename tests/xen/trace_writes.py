@@ -8,7 +8,7 @@ path is relative to the node it lies in (`frontend/state`, `backend/state`,
 
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -208,10 +208,12 @@ def _transactions(
     """The TRANSACTION_START that each change in a transaction belongs to, and its end.
 
     Where it is undecided who of a connection made a request, and so whether it was in
-    the transaction that was open, the events tell: the kernel watches each end's
-    nodes, and hears of what was changed in a transaction only after its end.
+    the transaction that was open, the events tell: each end watches its own nodes, and
+    hears of what it changed in a transaction only after its end. Others may hear late
+    of an earlier change; on its own connection all comes in order.
     """
     found = transactions(records)
+    replied = _reply_places(records)
     ends = {
         start: index
         for index, start in found.start_of.items()
@@ -228,7 +230,9 @@ def _transactions(
         record = records[index]
         if isinstance(record, Request) and record.type in CHANGES and start in ends:
             path = vif.path(conns[record.conn].domid, record.payload.split(b"\0")[0])
-            if path not in _events(records[index : ends[start]], vif, conns):
+            after = records[replied.get(index, index) : ends[start]]
+            own = (each for each in after if getattr(each, "conn", None) == record.conn)
+            if path not in _events(own, vif, conns):
                 start_of[index] = start
     return start_of
 
@@ -238,7 +242,7 @@ def _is(record: Record, type_: XS) -> bool:
 
 
 def _events(
-    records: Sequence[Record], vif: TracedVif, conns: dict[int, _Connection]
+    records: Iterable[Record], vif: TracedVif, conns: dict[int, _Connection]
 ) -> Iterator[str | None]:
     """What was changed, as the watches tell."""
     for record in records:
@@ -246,13 +250,23 @@ def _events(
             yield vif.path(conns[record.conn].domid, record.text.split(b" ")[0])
 
 
-def _replies(records: Sequence[Record]) -> dict[int, Sent]:
-    """The reply of each request, by its index; a connection is answered in order."""
-    replies: dict[int, Sent] = {}
+def _reply_places(records: Sequence[Record]) -> dict[int, int]:
+    """Where the reply of each request is; a connection is answered in order."""
+    places: dict[int, int] = {}
     waiting: dict[int, deque[int]] = defaultdict(deque)
     for index, record in enumerate(records):
         if isinstance(record, Request):
             waiting[record.conn].append(index)
         elif isinstance(record, Sent) and record.type != XS.WATCH_EVENT:
-            replies[waiting[record.conn].popleft()] = record
-    return replies
+            places[waiting[record.conn].popleft()] = index
+    return places
+
+
+def _replies(records: Sequence[Record]) -> dict[int, Sent]:
+    """The reply of each request, by its index."""
+    found = {}
+    for request, place in _reply_places(records).items():
+        reply = records[place]
+        assert isinstance(reply, Sent)
+        found[request] = reply
+    return found

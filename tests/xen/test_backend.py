@@ -241,3 +241,19 @@ def xl(*arguments: str) -> str:
     done = subprocess.run(["xl", *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_driver_domain_serves_another_guest() -> None:
+    with Guest.create("driver", [], python=True, netfront=False) as driver:
+        backend = driver.start("exec xenvirt backend --no-hotplug")
+        says = f"grep -q 'the backend of domain {driver.domid}' {backend.output}"
+        driver.run(f"until {says}; do sleep 0.1; done", PATIENCE_S)
+        vif = f"mac=00:16:3e:00:00:15,backend=driver,script={NOOP}"
+        with Guest.create("client", [vif]) as client:
+            name = f"vif{client.domid}.0"
+            driver.run(f"ip address add 10.8.0.1/24 dev {name}; ip link set {name} up")
+            client.run("ip address add 10.8.0.2/24 dev eth0; ip link set eth0 up")
+            client.run("ping -c 5 -i 0.2 -w 20 10.8.0.1")
+        said = driver.run(f"cat {backend.output}")
+    assert "InitWait -> Connected" in said
+    assert "Traceback" not in said

@@ -35,8 +35,12 @@ void evtchn_notify(const struct evtchn *evtchn)
 
 void evtchn_fired(struct evtchn *evtchn)
 {
-    if (!is_eventfd(evtchn) &&
-        xv_evtchn_pending(evtchn->end.pending_fd) == (int64_t)evtchn->end.port)
+    uint32_t port;
+
+    if (is_eventfd(evtchn))
+        return;
+    if (read(evtchn->end.pending_fd, &port, sizeof(port)) == sizeof(port) &&
+        port == evtchn->end.port)
         evtchn->masked = true;
 }
 
@@ -45,7 +49,9 @@ void evtchn_unmask(struct evtchn *evtchn)
     if (!evtchn->masked)
         return;
     evtchn->masked = false;
-    xv_evtchn_unmask(evtchn->end.pending_fd, evtchn->end.port);
+    if (write(evtchn->end.pending_fd, &evtchn->end.port,
+              sizeof(evtchn->end.port)) < 0)
+        return; /* nobody else has it: the device is gone, and with it the peer */
 }
 
 int xv_evtchn_bind_unbound_port(int fd, uint16_t remote_domid)
@@ -70,16 +76,4 @@ int xv_evtchn_notify(int fd, uint32_t port)
     struct ioctl_evtchn_notify notify = {.port = port};
 
     return ioctl(fd, IOCTL_EVTCHN_NOTIFY, &notify) < 0 ? -errno : 0;
-}
-
-int64_t xv_evtchn_pending(int fd)
-{
-    uint32_t port;
-
-    return read(fd, &port, sizeof(port)) == sizeof(port) ? (int64_t)port : -errno;
-}
-
-int xv_evtchn_unmask(int fd, uint32_t port)
-{
-    return write(fd, &port, sizeof(port)) == sizeof(port) ? 0 : -errno;
 }

@@ -34,12 +34,6 @@ int xv_evtchn_bind_interdomain(int fd, uint16_t remote_domid, uint32_t remote_po
 /* Make the other end pending. Return: 0, -errno. */
 int xv_evtchn_notify(int fd, uint32_t port);
 
-/* Take a port that fired, and is masked now. Return: it, or -errno (-EAGAIN: none). */
-int64_t xv_evtchn_pending(int fd);
-
-/* Let a port that was taken fire again. Return: 0, -errno. */
-int xv_evtchn_unmask(int fd, uint32_t port);
-
 /* ---- grants: gnttab.c; on Xen by gntalloc.c and gntdev.c ---- */
 
 struct xv_gnttab;      /* a domain's table, as its owner sees it */

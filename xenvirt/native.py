@@ -4,7 +4,6 @@ The only importer of the extension. Objects here own what C allocated and keep
 alive what C points at; C's -errno becomes an OSError, its GNTST_* a GrantError.
 """
 
-import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,19 +186,6 @@ def evtchn_bind_interdomain(fd: int, remote_domid: int, remote_port: int) -> int
 def evtchn_notify(fd: int, port: int) -> None:
     """Make the other end of Xen's event channel pending; OSError."""
     check(lib.xv_evtchn_notify(fd, port), f"notifying by port {port}")
-
-
-def evtchn_pending(fd: int) -> int | None:
-    """Take a port that fired, and is masked now; None when none did."""
-    port: int = lib.xv_evtchn_pending(fd)
-    if port == -errno.EAGAIN:
-        return None
-    return check(port, "/dev/xen/evtchn")
-
-
-def evtchn_unmask(fd: int, port: int) -> None:
-    """Let a port that was taken fire again; OSError."""
-    check(lib.xv_evtchn_unmask(fd, port), f"unmasking port {port}")
 
 
 class XsRingPage:

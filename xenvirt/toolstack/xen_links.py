@@ -109,8 +109,8 @@ def up(
     with contextlib.ExitStack() as undo:
         _create_namespace(name)
         undo.callback(namespaces.delete, name)
-        paths = vifs.write(host, planned)
         _import_ends()
+        paths = vifs.write(host, planned)
         processes: list[Process] = []
         undo.callback(_undo, host, name, paths, processes)
         for kind, netns in (("backend", None), ("frontend", name)):

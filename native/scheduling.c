@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#define _GNU_SOURCE
+#include "scheduling.h"
+
+#include <sched.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The shortest turn that Linux allows. */
+#define SLICE_NS 100000u
+
+/* What sched_setattr(2) takes, which the C library does not declare. */
+struct scheduling {
+    uint32_t size;
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime;
+    uint64_t deadline;
+    uint64_t period;
+};
+
+void scheduling_shorten_turns(void)
+{
+    struct scheduling scheduling = {
+        .size = sizeof(scheduling),
+        .policy = SCHED_OTHER,
+        .nice = getpriority(PRIO_PROCESS, 0),
+        .runtime = SLICE_NS,
+    };
+
+    syscall(SYS_sched_setattr, 0, &scheduling, 0);
+}
+
+void scheduling_stay_on(pthread_t thread, int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET((unsigned)cpu, &set);
+    pthread_setaffinity_np(thread, sizeof(set), &set);
+}

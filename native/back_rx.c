@@ -54,10 +54,25 @@ static struct xv_rx_slot *consume(struct xv_back_queue *queue)
     return slot;
 }
 
-void back_rx_push(struct xv_back_queue *queue)
+/* See whether the frontend asked to be told of the responses. */
+static void notify(struct xv_back_queue *queue)
 {
+    queue->rx.untold = 0;
     if (ring_push_responses_and_check_notify(&queue->rx.ring))
         queue_notify_rx(&queue->base);
+}
+
+void back_rx_tell(struct xv_back_queue *queue)
+{
+    if (queue->rx.untold > 0)
+        notify(queue);
+}
+
+void back_rx_push(struct xv_back_queue *queue)
+{
+    ring_push_responses(&queue->rx.ring);
+    if (++queue->rx.untold >= XV_NOTIFY_FRAMES)
+        notify(queue);
 }
 
 /* Answer the requests before @end, the last of which has a bad grant. */
@@ -82,7 +97,9 @@ uint32_t back_rx_take_requests(struct xv_back_queue *queue, uint32_t want)
     struct xv_back_rx *rx = &queue->rx;
     uint32_t prod = shared_acquire(&rx->ring.sring->req_prod);
 
-    if (ring_request_prod_overflow(&rx->ring, prod)) {
+    /* Requests that were taken before their frame came cannot be taken back. */
+    if (ring_request_prod_overflow(&rx->ring, prod) ||
+        prod - rx->ring.req_cons < rx->mapped_prod - rx->ring.req_cons) {
         queue_break(&queue->base, XV_RX_IMPOSSIBLE_REQUESTS, prod,
                     rx->ring.req_cons, rx->ring.nr_ents);
         return 0;
@@ -235,16 +252,18 @@ static bool receive_direct(struct xv_back_queue *queue, uint32_t slots)
     struct iovec iov[1 + XV_FRAME_PAGES + 1] = {
         {.iov_base = &vnet, .iov_len = sizeof(vnet)},
     };
+    int count = 1;
     uint32_t len;
 
     for (uint32_t page = 0; page < pages; page++)
-        iov[1 + page] = (struct iovec){
-            .iov_base = slot_page(queue, back_rx_data_slot(page, skip_second)),
-            .iov_len = PAGE,
-        };
+        count = queue_append(
+            iov, count,
+            (struct iovec){
+                .iov_base = slot_page(queue, back_rx_data_slot(page, skip_second)),
+                .iov_len = PAGE});
     /* A longer frame shows by its length; without this it would be cut. */
-    iov[1 + pages] = (struct iovec){.iov_base = queue->rx.held, .iov_len = PAGE};
-    len = queue_read(&queue->base, iov, (int)(1 + pages + 1));
+    iov[count++] = (struct iovec){.iov_base = queue->rx.held, .iov_len = PAGE};
+    len = queue_read(&queue->base, iov, count);
     if (len == 0)
         return false;
     if (!back_rx_fits(queue, len))
@@ -255,8 +274,7 @@ static bool receive_direct(struct xv_back_queue *queue, uint32_t slots)
     return true;
 }
 
-/* Read a frame into the private buffer. Return: whether there was one. */
-static bool hold_frame(struct xv_back_queue *queue)
+bool back_rx_hold(struct xv_back_queue *queue)
 {
     struct xv_back_rx *rx = &queue->rx;
     struct iovec iov[2] = {
@@ -292,60 +310,55 @@ static bool release_held(struct xv_back_queue *queue)
     return true;
 }
 
-void back_rx_drop_held(struct xv_back_queue *queue)
-{
-    queue->rx.held_len = 0;
-    back_rx_drop(queue, XV_rx_no_slots);
-}
-
 /* Move one frame, if there is one and a place for it. Return: whether it did. */
 static bool receive(struct xv_back_queue *queue)
 {
     uint32_t needed = back_rx_slots_needed_max(queue);
     uint32_t mapped;
 
-    if (queue->rx.held_len > 0) {
-        if (release_held(queue))
-            return true;
-        if (!queue->base.peer.rx_notify && !queue_broken(&queue->base))
-            back_rx_drop_held(queue);
-        return false;
-    }
+    if (queue->rx.held_len > 0)
+        return release_held(queue);
     if (!queue->base.schedule.tap_readable)
         return false;
     mapped = back_rx_take_requests(queue, needed);
     if (mapped >= needed)
         return receive_direct(queue, needed);
-    if (queue_broken(&queue->base) || (mapped == 0 && queue->base.peer.rx_notify))
+    if (queue_broken(&queue->base) || mapped == 0)
         return false;
-    return hold_frame(queue);
+    return back_rx_hold(queue);
 }
 
 int xv_back_rx(struct xv_queue *base, int budget)
 {
     struct xv_back_queue *queue = queue_back(base);
+    uint32_t answered = queue->rx.ring.rsp_prod_pvt;
     int frames = 0;
+    int moved = 1;
 
-    while (frames < budget && !queue_broken(base)) {
-        int moved = queue->rx.batch ? back_rx_copy(queue, budget - frames)
-                                    : receive(queue);
-
-        if (moved == 0)
-            break;
+    while (frames < budget && moved > 0 && !queue_broken(base)) {
+        moved = queue->rx.batch ? back_rx_copy(queue, budget - frames)
+                                : receive(queue);
         frames += moved;
     }
+    back_rx_tell(queue);
+    if (!queue_broken(base))
+        back_rx_watch(queue, queue->rx.ring.rsp_prod_pvt != answered,
+                      queue->rx.held_len > 0 ||
+                          (moved == 0 && base->schedule.tap_readable));
     return frames;
 }
 
 bool back_rx_arm(struct xv_back_queue *queue)
 {
     struct xv_back_rx *rx = &queue->rx;
-    uint32_t want = 1;
+    uint32_t want = back_rx_wanted(rx);
 
-    if (rx->held_len > 0)
-        want = back_rx_held_slots(rx);
-    else if (!queue->base.schedule.tap_readable)
-        return false;
+    if (rx->held_len == 0) {
+        if (queue->base.settling.on)
+            return false;
+        if (!queue->base.schedule.tap_readable && !rx->stall.stalled)
+            return false;
+    }
     queue_count(&queue->base, XV_rx_no_slots, 1);
     return ring_final_check_for_requests(&rx->ring, want) >= want;
 }

@@ -54,6 +54,19 @@ static inline uint32_t back_rx_held_slots(const struct xv_back_rx *rx)
 }
 
 /**
+ * back_rx_wanted() - Buffers to wait for: those of the frame that is held.
+ *
+ * A frontend that is stalled owes those of the frame for which it is, which may have
+ * been dropped since: one that always has a single buffer would evade it (XSA-392).
+ */
+static inline uint32_t back_rx_wanted(const struct xv_back_rx *rx)
+{
+    if (rx->held_len > 0)
+        return back_rx_held_slots(rx);
+    return rx->stall.stalled ? rx->stall.needed : 1;
+}
+
+/**
  * back_rx_take_requests() - Have requests copied and, for the direct way, mapped.
  * @queue:	Broken when there cannot be as many as its frontend says
  * @want:	How many, from req_cons on
@@ -91,7 +104,10 @@ void back_rx_respond(struct xv_back_queue *queue, uint32_t len,
                      const struct xv_offload *offload,
                      const struct gnttab_copy *pieces);
 
-/** back_rx_push() - Publish responses, and notify if that was asked for. */
+/** back_rx_tell() - Notify of what was pushed, if that was asked for. */
+void back_rx_tell(struct xv_back_queue *queue);
+
+/** back_rx_push() - Publish responses; whoever calls this calls back_rx_tell() in the end. */
 void back_rx_push(struct xv_back_queue *queue);
 
 /** back_rx_count() - Count a frame that was handed over. */
@@ -101,8 +117,16 @@ void back_rx_count(struct xv_back_queue *queue, uint32_t len,
 /** back_rx_drop() - Count a frame that was not, by cause. */
 void back_rx_drop(struct xv_back_queue *queue, enum xv_counter cause);
 
-/** back_rx_drop_held() - A frontend that never says when it posts: drop as netback. */
-void back_rx_drop_held(struct xv_back_queue *queue);
+/** back_rx_hold() - Read a frame into the private buffer. Return: was there one? */
+bool back_rx_hold(struct xv_back_queue *queue);
+
+/**
+ * back_rx_watch() - Look after a frontend that may be short of buffers.
+ * @queue:	After a turn of hop 3
+ * @delivered:	Requests were answered in it
+ * @blocked:	It ended because a frame, as it seems, has no buffers
+ */
+void back_rx_watch(struct xv_back_queue *queue, bool delivered, bool blocked);
 
 /**
  * back_rx_copy() - Move frames by one batch of copies.

@@ -96,8 +96,7 @@ static bool read_into_batch(struct xv_back_queue *queue)
     bool gso;
     uint32_t len;
 
-    if (queue_broken(&queue->base) ||
-        (posted == batch->slots && queue->base.peer.rx_notify))
+    if (queue_broken(&queue->base) || posted == batch->slots)
         return false;
     len = queue_read(&queue->base, iov, 2);
     if (len == 0)
@@ -138,11 +137,8 @@ int back_rx_copy(struct xv_back_queue *queue, int most)
         most = BATCH_FRAMES;
     batch->nr_items = batch->nr_pieces = batch->slots = batch->used = 0;
     if (queue->rx.held_len > 0) {
-        if (!take_held(queue)) {
-            if (!queue->base.peer.rx_notify && !queue_broken(&queue->base))
-                back_rx_drop_held(queue);
+        if (!take_held(queue))
             return 0;
-        }
         taken++;
     }
     while (taken < most && batch->used + FRAME_BYTES <= BATCH_BYTES &&

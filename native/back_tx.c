@@ -145,6 +145,14 @@ static void respond(struct xv_back_queue *queue, const struct tx_packet *packet,
     queue_count(&queue->base, XV_tx_slots, packet->nr_slots);
 }
 
+/* See whether the frontend asked to be told of the responses. */
+static void notify(struct xv_back_queue *queue)
+{
+    queue->tx.untold = 0;
+    if (ring_push_responses_and_check_notify(&queue->tx.ring))
+        queue_notify_tx(&queue->base);
+}
+
 /* Take a packet off the ring that ends before @cons. */
 static void finish(struct xv_back_queue *queue, const struct tx_packet *packet,
                    uint32_t cons, int status)
@@ -154,8 +162,9 @@ static void finish(struct xv_back_queue *queue, const struct tx_packet *packet,
     ring->req_cons = cons;
     respond(queue, packet, status);
     /* One by one: a frontend with a full ring goes on while we write. */
-    if (ring_push_responses_and_check_notify(ring))
-        queue_notify_tx(&queue->base);
+    ring_push_responses(ring);
+    if (++queue->tx.untold >= XV_NOTIFY_FRAMES)
+        notify(queue);
 }
 
 /* Move one packet. Return: how many were moved, 0 or 1. */
@@ -168,6 +177,7 @@ static int take_one(struct xv_back_queue *queue, uint32_t prod)
 
     switch (tx_packet_copy(queue, &packet, &cons, prod)) {
     case PACKET_BROKEN:
+    case PACKET_WAITS:
         return 0;
     case PACKET_ERROR:
         queue_count(&queue->base, XV_tx_dropped, 1);
@@ -176,8 +186,10 @@ static int take_one(struct xv_back_queue *queue, uint32_t prod)
         status = forward(queue, &packet, &again);
         break;
     }
-    if (again)
+    if (again) {
+        credit_give_back(&queue->tx.credit, packet.size);
         return 0;
+    }
     finish(queue, &packet, cons, status);
     return 1;
 }
@@ -213,7 +225,8 @@ static void fill_batch(struct xv_back_queue *queue, uint32_t prod, uint32_t most
         batch->item[number].first_piece = batch->nr_pieces;
         batch->item[number].verdict =
             tx_packet_copy(queue, &batch->item[number].packet, &cons, prod);
-        if (batch->item[number].verdict == PACKET_BROKEN)
+        if (batch->item[number].verdict == PACKET_BROKEN ||
+            batch->item[number].verdict == PACKET_WAITS)
             break; /* those before it are good all the same */
         if (batch->item[number].verdict == PACKET_GOOD)
             add_pieces(batch, &batch->item[number].packet);
@@ -306,6 +319,8 @@ int xv_back_tx(struct xv_queue *base, int budget)
             break;
         frames += taken;
     }
+    if (queue->tx.untold > 0)
+        notify(queue);
     return frames;
 }
 
@@ -313,5 +328,7 @@ bool back_tx_arm(struct xv_back_queue *queue)
 {
     if (!queue->base.schedule.tap_writable)
         return false; /* EPOLLOUT wakes us */
+    if (credit_waits(&queue->tx.credit, queue->base.schedule.now_ms))
+        return false; /* the timer does, and no notification need */
     return ring_final_check_for_requests(&queue->tx.ring, 1) > 0;
 }

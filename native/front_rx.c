@@ -2,19 +2,16 @@
 /*
  * Hop 4, frontend: RX ring -> the domain's TAP.
  *
- * Responses come in the slots of their requests, so that a buffer belongs to a
- * slot for good and goes back to it once its frame is written. A bad frame costs
- * its buffers' content; only an impossible index or a page that the backend has
- * not let go of breaks the queue (xen-netfront.c).
+ * Responses come in the slots of their requests. The buffers of a frame that is
+ * written are the next to be posted. A bad frame costs its buffers' content; only an
+ * impossible index or a page that the backend has not let go of breaks the queue
+ * (xen-netfront.c).
  */
 #include "queue.h"
 
 /* netfront's limit: 17 fragments, and the first slot when it is small. */
 #define RX_COPY_THRESHOLD 256
 #define FRAGS_MAX 17
-
-/* Post again after so many frames, so that the backend need not wait for a batch. */
-#define REFILL_FRAMES 16
 
 struct rx_packet {
     struct xv_frame frame;
@@ -34,10 +31,16 @@ static void bad_packet(struct xv_front_queue *queue, struct rx_packet *packet,
     queue_count(&queue->base, XV_rx_dropped, 1);
 }
 
+/* The buffer that was posted at @idx. */
+static uint16_t posted_id(const struct xv_front_queue *queue, uint32_t idx)
+{
+    return queue->rx.posted[idx & (NET_RX_RING_SIZE - 1)];
+}
+
 /* Has the backend let go of the slot's page? Otherwise the queue is broken. */
 static bool let_go(struct xv_front_queue *queue, uint32_t idx)
 {
-    uint32_t gref = queue->rx.gref[idx & (NET_RX_RING_SIZE - 1)];
+    uint32_t gref = queue->rx.gref[posted_id(queue, idx)];
 
     if (!gnttab_in_use(queue->table, gref))
         return true;
@@ -50,7 +53,8 @@ static void add_data(struct xv_front_queue *queue, struct rx_packet *packet,
                      uint32_t idx, const struct netif_rx_response *rsp,
                      uint32_t slots_max)
 {
-    uint8_t *page = queue->rx.page[idx & (NET_RX_RING_SIZE - 1)];
+    uint8_t *page =
+        gnttab_page(queue->table, queue->rx.frame[posted_id(queue, idx)]);
     uint32_t size = (uint16_t)rsp->status;
 
     if (rsp->status < 0 || rsp->offset + size > 4096) {
@@ -192,6 +196,19 @@ static bool forward(struct xv_front_queue *queue, struct rx_packet *packet)
     }
 }
 
+/*
+ * The buffers of the slots before @cons are ours again. The last one that was used
+ * is the next to be posted, while it is still in the CPU's cache.
+ */
+static void take_back(struct xv_front_queue *queue, uint32_t cons)
+{
+    struct xv_front_rx *rx = &queue->rx;
+
+    for (uint32_t idx = cons; idx != rx->ring.rsp_cons; idx--)
+        rx->free_ids[rx->nr_free++] = posted_id(queue, idx - 1);
+    rx->ring.rsp_cons = cons;
+}
+
 /* Move one frame. Return: whether there was one that could be moved. */
 static bool receive(struct xv_front_queue *queue)
 {
@@ -207,20 +224,30 @@ static bool receive(struct xv_front_queue *queue)
     if (cons == prod || !take_packet(queue, &packet, &cons, prod) ||
         !forward(queue, &packet))
         return false;
-    ring->rsp_cons = cons;
+    take_back(queue, cons);
+    if (!packet.bad)
+        queue->rx.window =
+            packet.frame.len > 4096 ? XV_WINDOW_SLOTS : NET_RX_RING_SIZE;
     return true;
+}
+
+/* Buffers that the backend has. */
+static uint32_t posted(const struct xv_front_queue *queue)
+{
+    return queue->rx.ring.req_prod_pvt - queue->rx.ring.rsp_cons;
 }
 
 void front_rx_refill(struct xv_front_queue *queue)
 {
     struct front_ring *ring = &queue->rx.ring;
 
-    if (ring_free_requests(ring) == 0)
+    if (posted(queue) >= queue->rx.window)
         return;
-    while (ring_free_requests(ring) > 0) {
-        uint16_t slot = ring->req_prod_pvt & (NET_RX_RING_SIZE - 1);
-        struct netif_rx_request req = {.id = slot, .gref = queue->rx.gref[slot]};
+    while (posted(queue) < queue->rx.window) {
+        uint16_t id = queue->rx.free_ids[--queue->rx.nr_free];
+        struct netif_rx_request req = {.id = id, .gref = queue->rx.gref[id]};
 
+        queue->rx.posted[ring->req_prod_pvt & (NET_RX_RING_SIZE - 1)] = id;
         shared_copy_to(&netif_rx_slot(ring->sring, ring->req_prod_pvt++)->req,
                        &req, sizeof(req));
     }
@@ -235,7 +262,8 @@ int xv_front_rx(struct xv_queue *base, int budget)
 
     while (frames < budget && !queue_broken(base) &&
            base->schedule.tap_writable && receive(queue)) {
-        if (++frames % REFILL_FRAMES == 0)
+        frames++;
+        if (posted(queue) <= queue->rx.window - queue->rx.window / 4)
             front_rx_refill(queue);
     }
     if (!queue_broken(base))

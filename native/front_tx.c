@@ -38,13 +38,19 @@ static bool take_response(struct xv_front_queue *queue,
     else if (rsp->status == NETIF_RSP_DROPPED)
         queue_count(&queue->base, XV_tx_rsp_dropped, 1);
     tx->in_flight[rsp->id] = false;
-    tx->free_ids[tx->nr_free++] = rsp->id;
     return true;
 }
 
-/* Get back the pages of requests that the backend has answered. */
-static void take_responses(struct xv_front_queue *queue)
+/*
+ * The pages that the backend used first are the next to be used, in the same order:
+ * they are still in the CPU's cache, and where pages lie one after the other a frame
+ * is one piece of memory.
+ */
+void front_tx_take_responses(struct xv_front_queue *queue)
 {
+    struct xv_front_tx *tx = &queue->tx;
+    uint16_t ids[NET_TX_RING_SIZE];
+    uint32_t count = 0;
     struct front_ring *ring = &queue->tx.ring;
     uint32_t rsp_prod = shared_acquire(&ring->sring->rsp_prod);
 
@@ -61,13 +67,20 @@ static void take_responses(struct xv_front_queue *queue)
         ring->rsp_cons++;
         if (!take_response(queue, &rsp))
             return;
+        if (rsp.status != NETIF_RSP_NULL)
+            ids[count++] = rsp.id;
     }
+    while (count > 0)
+        tx->free_ids[tx->nr_free++] = ids[--count];
 }
 
-/* Are there slots and pages for the largest frame? */
+/* Are there slots within the window, and pages, for the largest frame? */
 static bool has_room(const struct xv_front_queue *queue)
 {
-    return ring_free_requests(&queue->tx.ring) >= TX_SLOTS_NEEDED &&
+    const struct front_ring *ring = &queue->tx.ring;
+    uint32_t in_flight = ring->req_prod_pvt - ring->rsp_cons;
+
+    return in_flight + TX_SLOTS_NEEDED <= queue->tx.window &&
            queue->tx.nr_free >= XV_FRAME_PAGES;
 }
 
@@ -147,20 +160,24 @@ static int send_frame(struct xv_front_queue *queue)
         {.iov_base = &vnet, .iov_len = sizeof(vnet)},
     };
     struct xv_offload offload;
+    int count = 1;
     uint32_t len;
     int ret;
 
-    for (uint32_t i = 0; i < XV_FRAME_PAGES; i++)
-        iov[1 + i] = (struct iovec){
-            .iov_base = tx->page[tx->free_ids[tx->nr_free - 1 - i]],
-            .iov_len = 4096,
-        };
-    len = queue_read(&queue->base, iov, 1 + XV_FRAME_PAGES);
+    for (uint32_t i = 0; i < XV_FRAME_PAGES; i++) {
+        uint16_t id = tx->free_ids[tx->nr_free - 1 - i];
+
+        count = queue_append(
+            iov, count,
+            (struct iovec){.iov_base = gnttab_page(queue->table, tx->frame[id]),
+                           .iov_len = 4096});
+    }
+    len = queue_read(&queue->base, iov, count);
     if (len == 0)
         return 0;
     if (!fits(queue, len))
         goto drop;
-    ret = offload_from_vnet(&vnet, iov + 1, XV_FRAME_PAGES, len,
+    ret = offload_from_vnet(&vnet, iov + 1, count - 1, len,
                             &queue->base.peer, &offload);
     if (ret < 0) {
         queue_count(&queue->base, XV_tx_no_offload, 1);
@@ -171,6 +188,7 @@ static int send_frame(struct xv_front_queue *queue)
     if (offload.gso_type != XEN_NETIF_GSO_TYPE_NONE)
         queue_count(&queue->base, XV_tx_gso_packets, 1);
     write_requests(queue, len, &offload);
+    tx->window = len > 4096 ? XV_WINDOW_SLOTS : NET_TX_RING_SIZE;
     queue_count(&queue->base, XV_tx_packets, 1);
     queue_count(&queue->base, XV_tx_bytes, len);
     return 1;
@@ -180,35 +198,49 @@ drop:
     return 1;
 }
 
+/* Publish requests, and see whether the backend asked to be told of them. */
+static void push_and_notify(struct xv_front_queue *queue)
+{
+    if (ring_push_requests_and_check_notify(&queue->tx.ring))
+        queue_notify_tx(&queue->base);
+}
+
 int xv_front_tx(struct xv_queue *base, int budget)
 {
     struct xv_front_queue *queue = queue_front(base);
     int frames = 0;
 
+    if (base->settling.on && !queue_broken(base))
+        front_tx_take_responses(queue);
     while (frames < budget && !queue_broken(base)) {
         if (!has_room(queue)) {
-            take_responses(queue);
+            front_tx_take_responses(queue);
             if (queue_broken(base) || !has_room(queue))
                 break;
         }
         if (!send_frame(queue))
             break;
-        frames++;
-        if (ring_push_requests_and_check_notify(&queue->tx.ring))
-            queue_notify_tx(base);
+        if (++frames % XV_NOTIFY_FRAMES == 0)
+            push_and_notify(queue);
+        else
+            ring_push_requests(&queue->tx.ring);
     }
+    if (frames % XV_NOTIFY_FRAMES != 0)
+        push_and_notify(queue);
     return frames;
 }
 
 bool front_tx_arm(struct xv_front_queue *queue)
 {
     struct front_ring *ring = &queue->tx.ring;
-    uint32_t in_flight;
+    uint32_t in_flight = ring->req_prod_pvt - ring->rsp_cons;
 
+    if (queue->base.settling.on)
+        return in_flight > 0 &&
+               ring_final_check_for_responses(ring, in_flight) >= in_flight;
     if (has_room(queue))
         return queue->base.schedule.tap_readable;
     /* Half of them answered is worth a wake-up; each one is not. */
-    in_flight = ring->req_prod_pvt - ring->rsp_cons;
     queue_count(&queue->base, XV_tx_ring_full, 1);
     return ring_final_check_for_responses(ring, (in_flight + 1) / 2) >=
            (in_flight + 1) / 2;

@@ -13,7 +13,7 @@
 #define ENTRY_DOMID(word) ((word) >> 16)
 #define GTF_in_use ((uint32_t)(GTF_reading | GTF_writing))
 
-/* A granter that keeps toggling its entry gets an error, not a loop (XSA-295). */
+/* Who keeps toggling an entry that both can write gets an error, not a loop (XSA-295). */
 #define GNTTAB_TRIES 5
 
 #define PIN_LOCK 0x80000000u
@@ -79,13 +79,15 @@ int xv_gnttab_end(struct xv_gnttab *table, uint32_t gref)
         return -EINVAL;
     word = entry_word(table, gref);
     old = shared_acquire(word);
-    do {
+    for (int tries = 0; tries < GNTTAB_TRIES; tries++) {
         /* Looking and ending are one step: between two, a map slips in (XSA-396). */
         if (ENTRY_FLAGS(old) & GTF_in_use)
             return -EBUSY;
-    } while (!__atomic_compare_exchange_n(word, &old, 0, false, __ATOMIC_ACQ_REL,
-                                          __ATOMIC_ACQUIRE));
-    return 0;
+        if (__atomic_compare_exchange_n(word, &old, 0, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE))
+            return 0;
+    }
+    return -EBUSY;
 }
 
 bool gnttab_in_use(const struct xv_gnttab *table, uint32_t gref)

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@ static int limit_bounding_set(uint64_t capabilities)
     return 0;
 }
 
+/* Have @capabilities effective and permitted; none is inheritable, none ambient. */
 static int set_capabilities(uint64_t capabilities)
 {
     struct __user_cap_header_struct header = {
@@ -38,19 +40,49 @@ static int set_capabilities(uint64_t capabilities)
     return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
-int xv_drop_privileges(uint32_t uid, uint32_t gid, uint64_t capabilities)
+int xv_keep_memory_private(void)
+{
+    const struct rlimit none = {0, 0};
+
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
+                   setrlimit(RLIMIT_CORE, &none) < 0
+               ? -errno
+               : 0;
+}
+
+/* The end of each way down: what is left is @capabilities, whatever is executed. */
+static int keep(uint64_t capabilities)
+{
+    int ret = set_capabilities(capabilities);
+
+    if (ret < 0)
+        return ret;
+    ret = xv_keep_memory_private();
+    if (ret < 0)
+        return ret;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int xv_limit_capabilities(uint64_t capabilities)
 {
     int ret = limit_bounding_set(capabilities);
 
     if (ret < 0)
         return ret;
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
-        setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-        return -errno;
-    ret = set_capabilities(capabilities);
+    return setgroups(0, NULL) < 0 ? -errno : keep(capabilities);
+}
+
+int xv_drop_privileges(uint32_t uid, uint32_t group, uint64_t capabilities)
+{
+    const gid_t groups[] = {group};
+    int ret = limit_bounding_set(capabilities);
+
     if (ret < 0)
         return ret;
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(1, groups) < 0 ||
+        setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    return keep(capabilities);
 }
 
 int xv_set_name(const char *name)

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "settle.h"
 #include "tap.h"
 
 static const char *const counter_names[XV_NR_COUNTERS] = {
@@ -15,6 +17,7 @@ static const char *const counter_names[XV_NR_COUNTERS] = {
 
 _Static_assert((int)XV_NR_COUNTERS <= (int)XV_NR_COUNTERS_MAX, "statistics page");
 _Static_assert(sizeof(struct xv_queue_stats) <= 4096, "statistics page");
+_Static_assert(sizeof(struct virtio_net_hdr) == 10, "the TAP's, without num_buffers");
 
 static const char *const broken_formats[XV_BROKEN_MAX] = {
     [XV_OK] = "not broken",
@@ -36,7 +39,8 @@ static const char *const broken_formats[XV_BROKEN_MAX] = {
     [XV_TX_INCORRECT_ID] = "Response has incorrect id (%u)",
     [XV_TX_INACTIVE_REQUEST] = "Response for inactive request (%u)",
     [XV_GRANT_IN_USE] = "Grant still in use by backend domain (gref %u)",
-    [XV_TAP_GONE] = "the interface is gone (errno %u)",
+    [XV_TAP_GONE] = "the interface is gone (errno %u); detach the vif "
+                    "and attach it again",
 };
 
 const char *xv_counter_name(uint32_t counter)
@@ -62,7 +66,9 @@ static void queue_init(struct xv_queue *queue, enum xv_role role,
         .split_evtchns = io->tx.pending_fd != io->rx.pending_fd,
         .peer = *peer,
         .stats = stats,
-        .schedule = {.tap_readable = true, .tap_writable = true},
+        .schedule = {.tap_readable = true,
+                     .tap_writable = true,
+                     .give_back_ms = XV_NEVER},
     };
     if (!peer->sg) /* the extra-info is a second slot */
         queue->peer.gso_tcpv4 = queue->peer.gso_tcpv6 = false;
@@ -88,12 +94,14 @@ int xv_front_queue_create(const struct xv_queue_io *io, struct xv_gnttab *table,
     front_ring_init(&new->rx.ring, rx, NET_RX_RING_SIZE);
     for (uint32_t id = 0; id < NET_TX_RING_SIZE; id++) {
         new->tx.gref[id] = buffers->tx_gref[id];
-        new->tx.page[id] = gnttab_page(table, buffers->tx_frame[id]);
+        new->tx.frame[id] = buffers->tx_frame[id];
         new->tx.free_ids[id] = (uint16_t)(NET_TX_RING_SIZE - 1 - id);
+        new->rx.free_ids[id] = (uint16_t)(NET_RX_RING_SIZE - 1 - id);
         new->rx.gref[id] = buffers->rx_gref[id];
-        new->rx.page[id] = gnttab_page(table, buffers->rx_frame[id]);
+        new->rx.frame[id] = buffers->rx_frame[id];
     }
-    new->tx.nr_free = NET_TX_RING_SIZE;
+    new->tx.nr_free = new->tx.window = NET_TX_RING_SIZE;
+    new->rx.nr_free = new->rx.window = NET_RX_RING_SIZE;
     front_rx_refill(new);
     queue_publish_indices(&new->base);
     *queue = &new->base;
@@ -116,7 +124,7 @@ static void free_buffers(struct xv_back_queue *queue)
 {
     free(queue->tx.batch);
     free(queue->rx.batch);
-    free(queue->rx.held);
+    munmap(queue->rx.held, XV_FRAME_PAGES * 4096);
 }
 
 int xv_back_queue_create(const struct xv_queue_io *io,
@@ -133,10 +141,14 @@ int xv_back_queue_create(const struct xv_queue_io *io,
         return ret;
     queue_init(&new->base, XV_BACK, io, peer, stats);
     new->table = peer_table;
+    credit_init(&new->tx.credit);
+    rx_stall_init(&new->rx.stall, peer->rx_notify);
     new->tx.ring_ref = tx_ring_ref;
     new->rx.ring_ref = rx_ring_ref;
-    new->rx.held = malloc(XV_FRAME_PAGES * 4096);
-    if (!new->rx.held)
+    /* Pages of its own: few frames are ever held, and it costs none until then. */
+    new->rx.held = mmap(NULL, XV_FRAME_PAGES * 4096, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (new->rx.held == MAP_FAILED)
         goto err_free;
     ret = back_tx_prepare(new);
     if (ret < 0)
@@ -202,7 +214,7 @@ uint32_t queue_read(struct xv_queue *queue, const struct iovec *iov, int count)
 {
     int n;
 
-    if (!queue->schedule.tap_readable)
+    if (!queue->schedule.tap_readable || queue->settling.on)
         return 0;
     n = tap_read(queue->tap_fd, iov, count);
     if (n > (int)sizeof(struct virtio_net_hdr))
@@ -243,7 +255,7 @@ static int append_rest(const struct xv_frame *frame, uint32_t skip,
         piece.iov_base = (uint8_t *)piece.iov_base + skip;
         piece.iov_len -= skip;
         skip = 0;
-        iov[count++] = piece;
+        count = queue_append(iov, count, piece);
     }
     return count;
 }
@@ -251,20 +263,23 @@ static int append_rest(const struct xv_frame *frame, uint32_t skip,
 enum xv_write queue_write(struct xv_queue *queue, const struct xv_frame *frame,
                           bool *fixup)
 {
-    uint8_t header[XV_HEADER_MAX];
-    uint32_t header_len = copy_header(frame, header);
-    struct virtio_net_hdr vnet;
-    struct iovec iov[2 + XV_FRAME_SLOTS + 2] = {
-        {.iov_base = &vnet, .iov_len = sizeof(vnet)},
-        {.iov_base = header, .iov_len = header_len},
+    /* In one piece, so that a small frame is one: each costs the kernel its share. */
+    struct {
+        struct virtio_net_hdr vnet;
+        uint8_t header[XV_HEADER_MAX];
+    } head;
+    uint32_t header_len = copy_header(frame, head.header);
+    struct iovec iov[1 + XV_FRAME_SLOTS + 2] = {
+        {.iov_base = &head, .iov_len = sizeof(head.vnet) + header_len},
     };
     int count, ret;
 
-    ret = offload_to_vnet(&frame->offload, header, header_len, frame->len, &vnet);
+    ret = offload_to_vnet(&frame->offload, head.header, header_len, frame->len,
+                          &head.vnet);
     if (ret < 0)
         return XV_UNPARSABLE;
     *fixup = ret > 0;
-    count = append_rest(frame, header_len, iov, 2);
+    count = append_rest(frame, header_len, iov, 1);
     ret = tap_write(queue->tap_fd, iov, count);
     if (ret == 0)
         return XV_WRITTEN;
@@ -280,6 +295,38 @@ void xv_queue_tap_ready(struct xv_queue *queue, bool readable, bool writable)
     queue->schedule.tap_writable |= writable;
 }
 
+void xv_queue_set_now(struct xv_queue *queue, uint64_t now_ms)
+{
+    queue->schedule.now_ms = now_ms;
+}
+
+void xv_queue_set_credit(struct xv_queue *queue, uint64_t bytes, uint64_t usec)
+{
+    credit_set(&queue_back(queue)->tx.credit, bytes, usec);
+}
+
+void xv_queue_set_rx_timeouts(struct xv_queue *queue, uint32_t drain_ms,
+                              uint32_t stall_ms)
+{
+    struct xv_rx_stall *stall = &queue_back(queue)->rx.stall;
+
+    if (!queue->peer.rx_notify)
+        return;
+    stall->drain_timeout_ms = drain_ms;
+    stall->stall_timeout_ms = stall_ms;
+}
+
+uint64_t xv_queue_deadline(struct xv_queue *queue)
+{
+    struct xv_back_queue *back = queue_back(queue);
+    uint64_t rx;
+
+    if (queue->role == XV_FRONT || queue_broken(queue))
+        return XV_NEVER;
+    rx = rx_stall_deadline(&back->rx.stall);
+    return rx < back->tx.credit.timer_ms ? rx : back->tx.credit.timer_ms;
+}
+
 int queue_run(struct xv_queue *queue, int budget)
 {
     int frames = queue->role == XV_FRONT ? xv_front_rx(queue, budget)
@@ -291,6 +338,7 @@ int queue_run(struct xv_queue *queue, int budget)
     frames += queue->role == XV_FRONT ? xv_front_tx(queue, budget)
                                       : xv_back_rx(queue, budget);
     queue_publish_indices(queue);
+    queue_settle_look(queue);
     return frames;
 }
 
@@ -300,8 +348,10 @@ bool xv_queue_arm(struct xv_queue *queue)
 
     if (queue_broken(queue))
         return false; /* and whoever notifies it does so in vain */
-    evtchn_unmask(&queue->tx_evtchn);
-    evtchn_unmask(&queue->rx_evtchn);
+    if (queue->eoi.until_ms == 0) {
+        evtchn_unmask(&queue->tx_evtchn);
+        evtchn_unmask(&queue->rx_evtchn);
+    }
     if (queue->role == XV_FRONT) {
         tx = front_tx_arm(queue_front(queue));
         rx = front_rx_arm(queue_front(queue));
@@ -310,6 +360,16 @@ bool xv_queue_arm(struct xv_queue *queue)
         rx = back_rx_arm(queue_back(queue));
     }
     return tx || rx;
+}
+
+uint32_t queue_consumed(struct xv_queue *queue)
+{
+    if (queue->role == XV_FRONT) {
+        const struct xv_front_queue *front = queue_front(queue);
+
+        return front->tx.ring.rsp_cons + front->rx.ring.rsp_cons;
+    }
+    return queue_back(queue)->tx.ring.req_cons + queue_back(queue)->rx.mapped_prod;
 }
 
 void queue_publish_indices(struct xv_queue *queue)

@@ -12,16 +12,29 @@
 #include <linux/virtio_net.h>
 #include <sys/uio.h>
 
+#include "credit.h"
 #include "evtchn.h"
 #include "gnttab.h"
+#include "lateeoi.h"
 #include "offload.h"
 #include "ring.h"
+#include "rx_stall.h"
 #include "xenvirt.h"
 
 /* Pages that the largest frame fills, and the slots that it takes. */
 #define XV_FRAME_PAGES 17
 #define XV_FRAME_SLOTS XEN_NETIF_NR_SLOTS_MIN
 #define XV_EXTRAS_MAX (XEN_NETIF_EXTRA_TYPE_MAX - 1)
+
+/*
+ * Slots that the frontend has in flight while frames take several pages: what is
+ * copied in at one end is then still in the CPU's cache when it is copied out at the
+ * other.
+ */
+#define XV_WINDOW_SLOTS 96
+
+/* Frames after which the peer is told, if it asked, in the middle of a turn. */
+#define XV_NOTIFY_FRAMES 8
 
 #define XV_COUNTERS(X) \
     X(tx_packets) \
@@ -36,6 +49,7 @@
     X(tx_csum_filled) \
     X(tx_csum_unparsable) \
     X(tx_gso_checksum_fixup) \
+    X(tx_credit_exceeded) \
     X(tx_too_big) \
     X(tx_no_offload) \
     X(tx_tap_error) \
@@ -49,6 +63,7 @@
     X(rx_slots) \
     X(rx_dropped) \
     X(rx_no_slots) \
+    X(rx_drained) \
     X(rx_bad_gref) \
     X(rx_bad_response) \
     X(rx_missing_extra) \
@@ -64,7 +79,9 @@
     X(rx_no_offload) \
     X(rx_tap_error) \
     X(notify_sent) \
-    X(wakeups)
+    X(wakeups) \
+    X(spurious_events) \
+    X(eoi_delayed)
 
 enum xv_counter {
 #define X(name) XV_##name,
@@ -78,10 +95,26 @@ enum xv_role { XV_FRONT, XV_BACK };
 /* What the worker knows of a queue. */
 struct xv_schedule {
     struct xv_queue *next;
-    uint64_t last_frame_ns;
+    uint64_t poll_ns;            /* how long to look for more before sleeping */
+    uint64_t idle_since_ns;      /* 0: it is not polling */
+    uint64_t slept_at_ns;        /* 0: it has learned from its last sleep */
+    uint64_t give_back_ms;       /* when its pages go back to the system, or XV_NEVER */
+    uint64_t now_ms;             /* what the hops take for the time */
+    struct xv_queue *timer_next; /* in the worker's timers */
+    uint64_t timer_ms;
+    bool timed;        /* is in them */
     bool active;       /* in the worker's list of queues to run */
+    bool deaf;         /* its event channels wake nobody */
     bool tap_readable; /* no read has found the TAP empty since EPOLLIN */
     bool tap_writable; /* no write has found the TAP full since EPOLLOUT */
+};
+
+/* What is to be moved before the queue ends: settle.h. */
+struct xv_settling {
+    bool on; /* nothing more is read from the TAP */
+    bool held;
+    uint32_t tx_end; /* indices of the rings */
+    uint32_t rx_end;
 };
 
 struct xv_queue {
@@ -90,26 +123,33 @@ struct xv_queue {
     struct evtchn tx_evtchn;
     struct evtchn rx_evtchn; /* unused where one channel serves both rings */
     bool split_evtchns;
+    struct lateeoi eoi; /* of both channels */
     struct xv_peer_features peer;
     struct xv_queue_stats *stats;
     struct xv_schedule schedule;
+    struct xv_settling settling;
 };
 
 /* A request id that the backend has not answered, or a link in the free list. */
 struct xv_front_tx {
     struct front_ring ring;
     uint32_t gref[NET_TX_RING_SIZE];
-    void *page[NET_TX_RING_SIZE];
+    uint32_t frame[NET_TX_RING_SIZE];
     bool in_flight[NET_TX_RING_SIZE];
     uint16_t free_ids[NET_TX_RING_SIZE];
     uint32_t nr_free;
+    uint32_t window; /* slots that may be in flight */
 };
 
-/* The buffer of an RX slot stays with that slot; its id is the slot's number. */
+/* A response comes in its request's slot; which buffer was posted there is ours to know. */
 struct xv_front_rx {
     struct front_ring ring;
     uint32_t gref[NET_RX_RING_SIZE];
-    void *page[NET_RX_RING_SIZE];
+    uint32_t frame[NET_RX_RING_SIZE];
+    uint16_t posted[NET_RX_RING_SIZE]; /* by slot: the id of its buffer */
+    uint16_t free_ids[NET_RX_RING_SIZE];
+    uint32_t nr_free;
+    uint32_t window; /* slots that are posted */
 };
 
 struct xv_front_queue {
@@ -122,6 +162,8 @@ struct xv_front_queue {
 struct xv_back_tx {
     struct back_ring ring;
     uint32_t ring_ref;
+    uint32_t untold; /* packets answered since rsp_event was looked at */
+    struct xv_credit credit;
     struct xv_tx_batch *batch; /* NULL unless payload is to be copied */
 };
 
@@ -130,15 +172,16 @@ struct xv_back_tx {
  * NULL then only when its grant is refused.
  */
 struct xv_rx_slot {
-    uint16_t id;
-    uint32_t gref;
     void *page;
+    uint32_t gref;
+    uint16_t id;
     int16_t status; /* GNTST_* of the refusal */
 };
 
 struct xv_back_rx {
     struct back_ring ring;
     uint32_t ring_ref;
+    uint32_t untold; /* frames handed over since rsp_event was looked at */
     /* Requests from req_cons up to here are in slot[], to be used in order. */
     uint32_t mapped_prod;
     struct xv_rx_slot slot[NET_RX_RING_SIZE];
@@ -147,6 +190,7 @@ struct xv_back_rx {
     uint8_t *held;
     uint32_t held_len; /* 0: none */
     struct virtio_net_hdr held_vnet;
+    struct xv_rx_stall stall;
 };
 
 struct xv_back_queue {
@@ -183,6 +227,14 @@ static inline bool queue_broken(const struct xv_queue *queue)
     return queue->stats->broken != XV_OK;
 }
 
+/* What a queue's owner is told of when it changes: broken, stalled, settled. */
+static inline uint32_t queue_condition(const struct xv_queue *queue)
+{
+    const struct xv_queue_stats *stats = queue->stats;
+
+    return stats->broken << 2 | stats->rx_stalled << 1 | stats->settled;
+}
+
 /** queue_notify_tx() - Tell the peer of the TX ring, and count it. */
 static inline void queue_notify_tx(struct xv_queue *queue)
 {
@@ -216,6 +268,26 @@ void queue_break(struct xv_queue *queue, enum xv_broken reason, uint32_t a,
  */
 uint32_t queue_read(struct xv_queue *queue, const struct iovec *iov, int count);
 
+/**
+ * queue_append() - Add memory to an iovec, to its last element where that ends there.
+ * @iov:	Room for one more
+ * @count:	Elements so far, at least 1
+ * @piece:	What to add
+ *
+ * Return: elements with it.
+ */
+static inline int queue_append(struct iovec *iov, int count, struct iovec piece)
+{
+    struct iovec *last = &iov[count - 1];
+
+    if ((uint8_t *)last->iov_base + last->iov_len == (uint8_t *)piece.iov_base) {
+        last->iov_len += piece.iov_len;
+        return count;
+    }
+    iov[count] = piece;
+    return count + 1;
+}
+
 /* A frame on its way out of a ring: in pages that the peer may still write. */
 struct xv_frame {
     struct iovec data[XV_FRAME_SLOTS + 2];
@@ -242,6 +314,9 @@ enum xv_write queue_write(struct xv_queue *queue, const struct xv_frame *frame,
 /** queue_run() - Run both hops of a queue's role. Return: frames moved. */
 int queue_run(struct xv_queue *queue, int budget);
 
+/** queue_consumed() - A number that changes whenever the rings are read from. */
+uint32_t queue_consumed(struct xv_queue *queue);
+
 /** queue_publish_indices() - Show the private ring indices in the statistics. */
 void queue_publish_indices(struct xv_queue *queue);
 
@@ -258,7 +333,10 @@ int back_rx_prepare(struct xv_back_queue *queue);
 /** back_rx_unmap() - Let go of the requests that no frame has used. */
 void back_rx_unmap(struct xv_back_queue *queue);
 
-/** front_rx_refill() - Post every RX buffer that is ours. */
+/** front_tx_take_responses() - Get back the pages of requests that are answered. */
+void front_tx_take_responses(struct xv_front_queue *queue);
+
+/** front_rx_refill() - Post RX buffers that are ours, up to the window. */
 void front_rx_refill(struct xv_front_queue *queue);
 
 #endif

@@ -20,7 +20,7 @@
 struct front_ring {
     struct xen_sring *sring;
     uint32_t nr_ents;
-    uint32_t req_prod;     /* what was pushed last; the page's copy is not ours */
+    uint32_t req_prod;     /* pushed when req_event was last looked at */
     uint32_t req_prod_pvt; /* requests written, perhaps not yet pushed */
     uint32_t rsp_cons;     /* responses consumed */
 };
@@ -28,7 +28,7 @@ struct front_ring {
 struct back_ring {
     struct xen_sring *sring;
     uint32_t nr_ents;
-    uint32_t rsp_prod;     /* what was pushed last; the page's copy is not ours */
+    uint32_t rsp_prod;     /* pushed when rsp_event was last looked at */
     uint32_t rsp_prod_pvt; /* responses written, perhaps not yet pushed */
     uint32_t req_cons;     /* requests consumed */
 };
@@ -104,9 +104,26 @@ static inline bool ring_needs_notify(uint32_t new, uint32_t old, uint32_t event)
 }
 
 /**
+ * ring_push_requests() - Publish what was written, for a backend that is awake.
+ * @ring:	Whose backend is to be checked for before its frontend sleeps
+ */
+static inline void ring_push_requests(struct front_ring *ring)
+{
+    /* slots /before/ req_prod */
+    shared_release(&ring->sring->req_prod, ring->req_prod_pvt);
+}
+
+/** ring_push_responses() - The same for the backend. */
+static inline void ring_push_responses(struct back_ring *ring)
+{
+    /* slots /before/ rsp_prod */
+    shared_release(&ring->sring->rsp_prod, ring->rsp_prod_pvt);
+}
+
+/**
  * ring_push_requests_and_check_notify() - Publish what was written.
  *
- * Return: whether the backend asked to be told.
+ * Return: whether the backend asked to be told of any since this was last asked.
  */
 static inline bool ring_push_requests_and_check_notify(struct front_ring *ring)
 {

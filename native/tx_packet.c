@@ -104,6 +104,20 @@ static enum tx_verdict check_gso(struct xv_back_queue *queue,
     return PACKET_GOOD;
 }
 
+/* Has the frontend credit for a packet of this size? It is paid for then. */
+static bool pay(struct xv_back_queue *queue, uint32_t size)
+{
+    struct xv_credit *credit = &queue->tx.credit;
+    uint64_t now_ms = queue->base.schedule.now_ms;
+    bool waited = credit_waits(credit, now_ms);
+
+    if (credit_take(credit, size, now_ms))
+        return true;
+    if (!waited)
+        queue_count(&queue->base, XV_tx_credit_exceeded, 1);
+    return false;
+}
+
 enum tx_verdict tx_packet_copy(struct xv_back_queue *queue,
                                struct tx_packet *packet, uint32_t *cons,
                                uint32_t prod)
@@ -117,6 +131,8 @@ enum tx_verdict tx_packet_copy(struct xv_back_queue *queue,
         packet->extra[type].type = 0;
     copy_request(&queue->tx.ring, (*cons)++, first);
     packet->size = first->size;
+    if (!pay(queue, packet->size))
+        return PACKET_WAITS;
     if (first->flags & NETTXF_extra_info)
         verdict = copy_extras(queue, packet, cons, prod);
     if (verdict == PACKET_GOOD)

@@ -25,11 +25,12 @@ enum tx_verdict {
     PACKET_GOOD,
     PACKET_ERROR,  /* answer every slot with ERROR */
     PACKET_BROKEN, /* the queue is broken: answer nothing */
+    PACKET_WAITS,  /* its frontend has no credit for it: leave it in the ring */
 };
 
 /**
  * tx_packet_copy() - Copy a packet's slots, and check them.
- * @queue:	Broken and counted in, if there is cause
+ * @queue:	Broken and counted in, if there is cause; its credit pays for the packet
  * @packet:	The copy (output)
  * @cons:	Where the packet begins; where the next one does (output)
  * @prod:	Where requests end

@@ -7,7 +7,8 @@
  * armed and costs nothing until a descriptor wakes it. Descriptors are watched
  * edge-triggered: the TAP is read until it is empty, and an eventfd need not be
  * read at all, as each write to it is a new edge. On Xen a port that fired is masked
- * until its queue is armed again.
+ * until its queue is armed again. A peer that notifies for nothing is not listened to
+ * for a while (lateeoi.h); the TAP wakes its queue as ever.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,33 +21,57 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "queue.h"
+#include "give_back.h"
+#include "scheduling.h"
+#include "settle.h"
+#include "timers.h"
 
 #define EVENTS_MAX 64
 
-/* Longer than a wake-up costs; shorter than anyone would notice on a CPU. */
-#define LINGER_NS 50000u
+/* The shortest poll that is worth more than going to sleep. */
+#define POLL_MIN_NS 4000u
 
 /* A sched_yield() that took this long let somebody else run. */
 #define GAVE_WAY_NS 10000u
 
-enum command { COMMAND_NONE, COMMAND_ADD, COMMAND_REMOVE, COMMAND_STOP };
+#define NS_PER_MS 1000000u
+
+/* A queue without a frame for so long gives its pages back. */
+#define GIVE_BACK_MS 1000u
+
+enum command {
+    COMMAND_NONE,
+    COMMAND_ADD,
+    COMMAND_REMOVE,
+    COMMAND_SET_CREDIT,
+    COMMAND_SETTLE,
+    COMMAND_STOP,
+};
+
+struct order {
+    enum command command;
+    struct xv_queue *subject;
+    uint64_t bytes; /* of COMMAND_SET_CREDIT */
+    uint64_t usec;
+    bool held; /* of COMMAND_SETTLE */
+};
 
 struct xv_worker {
     pthread_t thread;
     int epoll_fd;
     int command_fd; /* eventfd: a command waits */
-    int broken_fd;  /* eventfd: a queue broke */
+    int changed_fd; /* eventfd: a queue broke, stalled, is ready again, or settled */
+    uint64_t poll_max_ns;
 
     /* One command at a time, from any thread. */
     pthread_mutex_t lock;
     pthread_mutex_t callers;
     pthread_cond_t done;
-    enum command command;
-    struct xv_queue *subject;
+    struct order order;
     int result;
 
     struct xv_queue *active; /* the worker's own from here on */
+    struct xv_timers timers;
     bool stopping;
 };
 
@@ -56,14 +81,19 @@ struct xv_worker {
  */
 enum tag { TAG_TX_EVTCHN, TAG_RX_EVTCHN, TAG_TAP, TAG_MASK };
 
-static int watch(const struct xv_worker *worker, int fd, uint32_t events,
-                 struct xv_queue *queue, enum tag tag)
+static int epoll_set(const struct xv_worker *worker, int op, int fd,
+                     uint32_t events, struct xv_queue *queue, enum tag tag)
 {
     struct epoll_event event = {.events = events | EPOLLET};
 
     event.data.ptr = (void *)((uintptr_t)queue | (uintptr_t)tag);
-    return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno
-                                                                     : 0;
+    return epoll_ctl(worker->epoll_fd, op, fd, &event) < 0 ? -errno : 0;
+}
+
+static int watch(const struct xv_worker *worker, int fd, uint32_t events,
+                 struct xv_queue *queue, enum tag tag)
+{
+    return epoll_set(worker, EPOLL_CTL_ADD, fd, events, queue, tag);
 }
 
 static void activate(struct xv_worker *worker, struct xv_queue *queue)
@@ -100,6 +130,26 @@ static void unwatch_all(const struct xv_worker *worker,
         unwatch(worker, queue->rx_evtchn.end.pending_fd);
 }
 
+/*
+ * Have a queue's event channels wake it, or not. Nothing is lost meanwhile: an eventfd
+ * that was written to, which nobody reads, is an event as soon as it counts again.
+ */
+static void set_deaf(const struct xv_worker *worker, struct xv_queue *queue, bool deaf)
+{
+    uint32_t events = deaf ? 0 : EPOLLIN;
+
+    if (queue->schedule.deaf == deaf)
+        return;
+    queue->schedule.deaf = deaf;
+    if (deaf)
+        queue_count(queue, XV_eoi_delayed, 1);
+    epoll_set(worker, EPOLL_CTL_MOD, queue->tx_evtchn.end.pending_fd, events, queue,
+              TAG_TX_EVTCHN);
+    if (queue->split_evtchns)
+        epoll_set(worker, EPOLL_CTL_MOD, queue->rx_evtchn.end.pending_fd, events,
+                  queue, TAG_RX_EVTCHN);
+}
+
 static int add(struct xv_worker *worker, struct xv_queue *queue)
 {
     int ret = watch(worker, queue->tx_evtchn.end.pending_fd, EPOLLIN, queue,
@@ -110,6 +160,7 @@ static int add(struct xv_worker *worker, struct xv_queue *queue)
                     TAG_RX_EVTCHN);
     if (ret == 0)
         ret = watch(worker, queue->tap_fd, EPOLLIN | EPOLLOUT, queue, TAG_TAP);
+    queue->schedule.deaf = false;
     if (ret < 0)
         unwatch_all(worker, queue);
     else
@@ -120,6 +171,7 @@ static int add(struct xv_worker *worker, struct xv_queue *queue)
 static int remove_queue(struct xv_worker *worker, struct xv_queue *queue)
 {
     deactivate(worker, queue);
+    timers_cancel(&worker->timers, queue);
     unwatch_all(worker, queue);
     return 0;
 }
@@ -132,12 +184,21 @@ static void run_command(struct xv_worker *worker)
     if (read(worker->command_fd, &count, sizeof(count)) < 0)
         return;
     pthread_mutex_lock(&worker->lock);
-    switch (worker->command) {
+    switch (worker->order.command) {
     case COMMAND_ADD:
-        worker->result = add(worker, worker->subject);
+        worker->result = add(worker, worker->order.subject);
         break;
     case COMMAND_REMOVE:
-        worker->result = remove_queue(worker, worker->subject);
+        worker->result = remove_queue(worker, worker->order.subject);
+        break;
+    case COMMAND_SET_CREDIT:
+        xv_queue_set_credit(worker->order.subject, worker->order.bytes,
+                            worker->order.usec);
+        activate(worker, worker->order.subject);
+        break;
+    case COMMAND_SETTLE:
+        queue_settle(worker->order.subject, worker->order.held);
+        activate(worker, worker->order.subject);
         break;
     case COMMAND_STOP:
         worker->stopping = true;
@@ -145,9 +206,30 @@ static void run_command(struct xv_worker *worker)
     case COMMAND_NONE:
         break;
     }
-    worker->command = COMMAND_NONE;
+    worker->order.command = COMMAND_NONE;
     pthread_cond_signal(&worker->done);
     pthread_mutex_unlock(&worker->lock);
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
+}
+
+/* A queue that sleeps no longer than a poll may last had better polled. */
+static void learn_from_sleep(const struct xv_worker *worker, struct xv_schedule *schedule)
+{
+    if (schedule->slept_at_ns == 0 || worker->poll_max_ns == 0)
+        return;
+    if (clock_ns() - schedule->slept_at_ns < worker->poll_max_ns) {
+        schedule->poll_ns = 2 * schedule->poll_ns + POLL_MIN_NS;
+        if (schedule->poll_ns > worker->poll_max_ns)
+            schedule->poll_ns = worker->poll_max_ns;
+    }
+    schedule->slept_at_ns = 0;
 }
 
 static void handle_event(struct xv_worker *worker,
@@ -159,33 +241,28 @@ static void handle_event(struct xv_worker *worker,
     switch ((enum tag)(tagged & TAG_MASK)) {
     case TAG_TX_EVTCHN:
         evtchn_fired(&queue->tx_evtchn);
+        lateeoi_fired(&queue->eoi);
         break;
     case TAG_RX_EVTCHN:
         evtchn_fired(&queue->rx_evtchn);
+        lateeoi_fired(&queue->eoi);
         break;
     default:
         xv_queue_tap_ready(queue, event->events & (EPOLLIN | EPOLLERR),
                            event->events & EPOLLOUT);
     }
     queue_count(queue, XV_wakeups, 1);
+    learn_from_sleep(worker, &queue->schedule);
     activate(worker, queue);
 }
 
-/* Say that a queue broke; its owner reads why in the statistics. */
-static void report_broken(const struct xv_worker *worker)
+/* Say that a queue is not as it was; its owner reads in the statistics how it is. */
+static void report_changed(const struct xv_worker *worker)
 {
     const uint64_t one = 1;
 
-    if (write(worker->broken_fd, &one, sizeof(one)) < 0)
+    if (write(worker->changed_fd, &one, sizeof(one)) < 0)
         return;
-}
-
-static uint64_t clock_ns(void)
-{
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
 }
 
 /*
@@ -209,26 +286,69 @@ static int run_turn(struct xv_queue *queue)
 }
 
 /*
- * Run a queue. Return: false when it is armed and can sleep. For a moment after
- * its last frame it stays awake: the peer's answer then needs no notification.
- * Whoever wants the CPU gets it, and then there is no more lingering.
+ * Wait a moment for more work without sleeping, which saves a notification and a
+ * wake-up. How long is learned: nothing if that was in vain, or if somebody else wants
+ * the CPU. Return: whether to look again.
  */
-static bool keep_running(struct xv_queue *queue)
+static bool poll_on(struct xv_schedule *schedule)
 {
-    uint64_t at;
-    int frames = run_turn(queue);
+    uint64_t before = clock_ns();
 
-    at = clock_ns();
-    if (frames > 0) {
-        queue->schedule.last_frame_ns = at;
+    if (schedule->idle_since_ns == 0)
+        schedule->idle_since_ns = before;
+    if (before - schedule->idle_since_ns >= schedule->poll_ns) {
+        schedule->poll_ns /= 2;
+        return false;
+    }
+    sched_yield();
+    if (clock_ns() - before > GAVE_WAY_NS)
+        schedule->poll_ns = 0;
+    return true;
+}
+
+/* Before a queue sleeps: is its peer to be heard again at once? */
+static void judge_events(const struct xv_worker *worker, struct xv_queue *queue)
+{
+    if (lateeoi_judge(&queue->eoi, queue_consumed(queue), queue->schedule.now_ms))
+        queue_count(queue, XV_spurious_events, 1);
+    set_deaf(worker, queue, queue->eoi.until_ms != 0);
+}
+
+/* Run a queue. Return: false when it is armed and can sleep. */
+static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
+{
+    struct xv_schedule *schedule = &queue->schedule;
+
+    xv_queue_set_now(queue, clock_ns() / NS_PER_MS);
+    if (run_turn(queue) > 0) {
+        schedule->idle_since_ns = 0;
+        schedule->give_back_ms = schedule->now_ms + GIVE_BACK_MS;
         return true;
     }
-    if (at - queue->schedule.last_frame_ns >= LINGER_NS)
-        return xv_queue_arm(queue);
-    sched_yield();
-    if (clock_ns() - at > GAVE_WAY_NS)
-        queue->schedule.last_frame_ns = 0;
-    return true;
+    if (schedule->poll_ns > 0 && poll_on(schedule))
+        return true;
+    schedule->idle_since_ns = 0;
+    if (schedule->now_ms >= schedule->give_back_ms) {
+        schedule->give_back_ms = XV_NEVER;
+        queue_give_back(queue);
+    }
+    judge_events(worker, queue);
+    if (xv_queue_arm(queue))
+        return true;
+    schedule->slept_at_ns = clock_ns();
+    return false;
+}
+
+/* When a queue that sleeps has to run though nothing wakes it. */
+static uint64_t next_deadline(struct xv_queue *queue)
+{
+    uint64_t hops = xv_queue_deadline(queue);
+    uint64_t own = queue->schedule.give_back_ms;
+    uint64_t heard = queue->eoi.until_ms == 0 ? XV_NEVER : queue->eoi.until_ms;
+
+    if (own > heard)
+        own = heard;
+    return hops < own ? hops : own;
 }
 
 /* Give each active queue its turn; keep those that may have more. */
@@ -239,18 +359,40 @@ static void run_active(struct xv_worker *worker)
     worker->active = NULL;
     while (queue) {
         struct xv_queue *next = queue->schedule.next;
-        bool was_broken = queue_broken(queue);
+        uint32_t condition = queue_condition(queue);
 
         queue->schedule.active = false;
-        if (keep_running(queue))
+        if (keep_running(worker, queue))
             activate(worker, queue);
+        else
+            timers_set(&worker->timers, queue, next_deadline(queue));
         if (queue_broken(queue)) {
             deactivate(worker, queue);
-            if (!was_broken)
-                report_broken(worker);
+            unwatch_all(worker, queue); /* its peer may notify for ever */
         }
+        if (queue_condition(queue) != condition)
+            report_changed(worker);
         queue = next;
     }
+}
+
+static void run_late(void *worker, struct xv_queue *queue)
+{
+    activate(worker, queue);
+}
+
+/* For how long to sleep, when some queue has to run at a time. As epoll_wait(). */
+static int time_to_sleep(struct xv_worker *worker)
+{
+    uint64_t now_ms;
+
+    if (worker->timers.next_ms != XV_NEVER) {
+        now_ms = clock_ns() / NS_PER_MS;
+        timers_run(&worker->timers, now_ms, run_late, worker);
+        if (!worker->active)
+            return timers_wait_ms(&worker->timers, now_ms);
+    }
+    return worker->active ? 0 : -1;
 }
 
 static void *worker_main(void *arg)
@@ -258,10 +400,11 @@ static void *worker_main(void *arg)
     struct xv_worker *worker = arg;
     struct epoll_event events[EVENTS_MAX];
 
+    scheduling_shorten_turns();
     while (!worker->stopping) {
         bool commanded = false;
         int n = epoll_wait(worker->epoll_fd, events, EVENTS_MAX,
-                           worker->active ? 0 : -1);
+                           time_to_sleep(worker));
 
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr)
@@ -277,19 +420,17 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-static int command(struct xv_worker *worker, enum command what,
-                   struct xv_queue *queue)
+static int command(struct xv_worker *worker, const struct order *order)
 {
     const uint64_t one = 1;
     int ret;
 
     pthread_mutex_lock(&worker->callers);
     pthread_mutex_lock(&worker->lock);
-    worker->command = what;
-    worker->subject = queue;
+    worker->order = *order;
     worker->result = 0;
     ret = write(worker->command_fd, &one, sizeof(one)) < 0 ? -errno : 0;
-    while (ret == 0 && worker->command != COMMAND_NONE)
+    while (ret == 0 && worker->order.command != COMMAND_NONE)
         pthread_cond_wait(&worker->done, &worker->lock);
     if (ret == 0)
         ret = worker->result;
@@ -320,24 +461,27 @@ static void close_fds(const struct xv_worker *worker)
         close(worker->epoll_fd);
     if (worker->command_fd >= 0)
         close(worker->command_fd);
-    if (worker->broken_fd >= 0)
-        close(worker->broken_fd);
+    if (worker->changed_fd >= 0)
+        close(worker->changed_fd);
 }
 
-int xv_worker_create(const char *name, struct xv_worker **worker)
+int xv_worker_create(const char *name, int cpu, uint32_t poll_max_us,
+                     struct xv_worker **worker)
 {
     struct xv_worker *new = calloc(1, sizeof(*new));
     int ret;
 
     if (!new)
         return -ENOMEM;
+    new->poll_max_ns = (uint64_t)poll_max_us * 1000;
     pthread_mutex_init(&new->lock, NULL);
     pthread_mutex_init(&new->callers, NULL);
     pthread_cond_init(&new->done, NULL);
+    timers_init(&new->timers);
     new->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     new->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    new->broken_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (new->epoll_fd < 0 || new->command_fd < 0 || new->broken_fd < 0) {
+    new->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (new->epoll_fd < 0 || new->command_fd < 0 || new->changed_fd < 0) {
         ret = -errno;
         goto err;
     }
@@ -346,6 +490,8 @@ int xv_worker_create(const char *name, struct xv_worker **worker)
         ret = start_thread(new, name);
     if (ret < 0)
         goto err;
+    if (cpu >= 0 && cpu < CPU_SETSIZE)
+        scheduling_stay_on(new->thread, cpu);
     *worker = new;
     return 0;
 
@@ -359,7 +505,7 @@ void xv_worker_destroy(struct xv_worker *worker)
 {
     if (!worker)
         return;
-    command(worker, COMMAND_STOP, NULL);
+    command(worker, &(struct order){.command = COMMAND_STOP});
     pthread_join(worker->thread, NULL);
     close_fds(worker);
     pthread_cond_destroy(&worker->done);
@@ -368,17 +514,34 @@ void xv_worker_destroy(struct xv_worker *worker)
     free(worker);
 }
 
-int xv_worker_broken_fd(struct xv_worker *worker)
+int xv_worker_changed_fd(struct xv_worker *worker)
 {
-    return worker->broken_fd;
+    return worker->changed_fd;
 }
 
 int xv_worker_add(struct xv_worker *worker, struct xv_queue *queue)
 {
-    return command(worker, COMMAND_ADD, queue);
+    return command(worker, &(struct order){.command = COMMAND_ADD, .subject = queue});
 }
 
 int xv_worker_remove(struct xv_worker *worker, struct xv_queue *queue)
 {
-    return command(worker, COMMAND_REMOVE, queue);
+    return command(
+        worker, &(struct order){.command = COMMAND_REMOVE, .subject = queue});
+}
+
+int xv_worker_set_credit(struct xv_worker *worker, struct xv_queue *queue,
+                         uint64_t bytes, uint64_t usec)
+{
+    return command(worker, &(struct order){.command = COMMAND_SET_CREDIT,
+                                           .subject = queue,
+                                           .bytes = bytes,
+                                           .usec = usec});
+}
+
+int xv_worker_settle(struct xv_worker *worker, struct xv_queue *queue, bool held)
+{
+    return command(worker, &(struct order){.command = COMMAND_SETTLE,
+                                           .subject = queue,
+                                           .held = held});
 }

@@ -79,7 +79,8 @@ int xv_gnttab_grant(struct xv_gnttab *table, uint32_t gref, uint16_t domid,
 /**
  * xv_gnttab_end() - Take a grant back, in one step.
  *
- * Return: 0; -EBUSY while the other domain holds the page; -EINVAL.
+ * Return: 0; -EBUSY while the other domain holds the page, or keeps changing the
+ * entry; -EINVAL.
  */
 int xv_gnttab_end(struct xv_gnttab *table, uint32_t gref);
 
@@ -164,7 +165,7 @@ enum xv_broken {
 enum { XV_BROKEN_ARGS = 3, XV_NR_COUNTERS_MAX = 64 };
 
 /*
- * A queue's state as others may look at it: one page that its end shares
+ * A queue's state as others may look at it: in memory that its end shares
  * read-only. Written by the worker alone; each field is one relaxed store.
  */
 struct xv_queue_stats {
@@ -175,6 +176,8 @@ struct xv_queue_stats {
     uint32_t rx_req;
     uint32_t rx_rsp;
     uint64_t counters[64]; /* by xv_counter_name() */
+    uint32_t rx_stalled;   /* backend: 1 while the frontend posts no RX buffers */
+    uint32_t settled;      /* 1: what xv_worker_settle() asked for is done */
 };
 
 /* Return: the counter's name, or NULL when there is no such one. */
@@ -199,7 +202,7 @@ struct xv_front_buffers {
  * @table:	The domain's own; outlives the queue
  * @buffers:	Granted pages; copied
  * @peer:	What the backend can take; copied
- * @stats:	A zeroed page; outlives the queue
+ * @stats:	Zeroed; outlives the queue
  * @queue:	New object (output), for xv_queue_destroy()
  */
 int xv_front_queue_create(const struct xv_queue_io *io, struct xv_gnttab *table,
@@ -214,7 +217,7 @@ int xv_front_queue_create(const struct xv_queue_io *io, struct xv_gnttab *table,
  * @tx_ring_ref: Any number, it is checked
  * @rx_ring_ref: Any number, it is checked
  * @peer:	What the frontend can take; copied
- * @stats:	A zeroed page; outlives the queue
+ * @stats:	Zeroed; outlives the queue
  * @queue:	New object (output), for xv_queue_destroy()
  *
  * Return: 0, -ENOMEM, -EFAULT when a ring cannot be mapped, -EIO when a ring's
@@ -238,6 +241,31 @@ int xv_back_tx(struct xv_queue *queue, int budget);
 int xv_back_rx(struct xv_queue *queue, int budget);
 int xv_front_rx(struct xv_queue *queue, int budget);
 
+/*
+ * Say what time it is, ms of CLOCK_MONOTONIC, and learn when the hops have to run
+ * though nothing wakes them (UINT64_MAX: never): the worker, and tests.
+ */
+void xv_queue_set_now(struct xv_queue *queue, uint64_t now_ms);
+uint64_t xv_queue_deadline(struct xv_queue *queue);
+
+/**
+ * xv_queue_set_credit() - Limit what a frontend sends, as netback does.
+ * @queue:	A backend's, that no worker has; one that never was set has no limit
+ * @bytes:	In each window, counted as whole frames; UINT64_MAX: no limit
+ * @usec:	Length of a window, cut to milliseconds
+ */
+void xv_queue_set_credit(struct xv_queue *queue, uint64_t bytes, uint64_t usec);
+
+/**
+ * xv_queue_set_rx_timeouts() - How long frames wait for RX buffers.
+ * @queue:	A backend's, that no worker has; nothing changes where the frontend does
+ *		not notify: there it is 30 ms and never
+ * @drain_ms:	Until they are dropped; 10,000 is netback's
+ * @stall_ms:	Until the frontend counts as stalled, 0 never; 60,000 is netback's
+ */
+void xv_queue_set_rx_timeouts(struct xv_queue *queue, uint32_t drain_ms,
+                              uint32_t stall_ms);
+
 /* Say that the TAP may have a frame, or take one: the worker on EPOLLIN and
  * EPOLLOUT, and tests. */
 void xv_queue_tap_ready(struct xv_queue *queue, bool readable, bool writable);
@@ -256,19 +284,37 @@ struct xv_worker;
 /**
  * xv_worker_create() - Start a thread that sleeps until a queue has work.
  * @name:	For `ps -L`, at most 15 bytes
+ * @cpu:	The only one that it runs on, or -1: where it likes
+ * @poll_max_us: How long a queue is looked at, at most, before the thread sleeps
  * @worker:	New object (output), for xv_worker_destroy()
  */
-int xv_worker_create(const char *name, struct xv_worker **worker);
+int xv_worker_create(const char *name, int cpu, uint32_t poll_max_us,
+                     struct xv_worker **worker);
 
 /* End the thread; every queue must have been removed. */
 void xv_worker_destroy(struct xv_worker *worker);
 
-/* An eventfd that becomes readable when a queue breaks; the worker's own. */
-int xv_worker_broken_fd(struct xv_worker *worker);
+/*
+ * An eventfd that becomes readable when a queue breaks, stalls, is stalled no more, or
+ * is settled: its statistics say which. The worker's own.
+ */
+int xv_worker_changed_fd(struct xv_worker *worker);
 
 /* Hand a queue to the worker; it is the worker's until xv_worker_remove() returns. */
 int xv_worker_add(struct xv_worker *worker, struct xv_queue *queue);
 int xv_worker_remove(struct xv_worker *worker, struct xv_queue *queue);
+
+/* xv_queue_set_credit() while the worker has the queue. */
+int xv_worker_set_credit(struct xv_worker *worker, struct xv_queue *queue,
+                         uint64_t bytes, uint64_t usec);
+
+/**
+ * xv_worker_settle() - Have a queue read nothing more from its TAP, for good.
+ * @worker:	Which has it
+ * @queue:	Settled, as its statistics say, when all that its rings hold now is moved
+ * @held:	Whether a backend is also to wait for the slots of a frame that it holds
+ */
+int xv_worker_settle(struct xv_worker *worker, struct xv_queue *queue, bool held);
 
 /* ---- a XenStore ring page: xs_ring.c ---- */
 
@@ -295,17 +341,56 @@ void xv_xs_ring_store(void *page, uint32_t offset, uint32_t value);
 /* ---- what a process may do: privileges.c ---- */
 
 /**
- * xv_drop_privileges() - Become @uid with nothing but @capabilities.
+ * xv_limit_capabilities() - Stay root with nothing but @capabilities.
  * @capabilities: One bit per capability number, 0 to 63
  *
- * Supplementary groups, the bounding set and no_new_privs as well; for good.
+ * No supplementary groups, and the rest as xv_drop_privileges(); for good.
  */
-int xv_drop_privileges(uint32_t uid, uint32_t gid, uint64_t capabilities);
+int xv_limit_capabilities(uint64_t capabilities);
+
+/**
+ * xv_drop_privileges() - Become user and group @uid with nothing but @capabilities.
+ * @group:	The only supplementary group
+ * @capabilities: One bit per capability number, 0 to 63
+ *
+ * Bounding set, no_new_privs and xv_keep_memory_private() as well; for good.
+ */
+int xv_drop_privileges(uint32_t uid, uint32_t group, uint64_t capabilities);
+
+/* Nobody but root may look at the memory, and no core has it; until the next exec. */
+int xv_keep_memory_private(void);
 
 /* Be called @name (at most 15 bytes) where ps and top show a thread's name. */
 int xv_set_name(const char *name);
 
 /* Ask for @signal when the parent thread dies; dropping privileges forgets it. */
 int xv_set_parent_death_signal(int signal);
+
+/* ---- which system calls it may make: seccomp.c ---- */
+
+enum xv_seccomp_list {
+    XV_SECCOMP_ALLOWED,
+    XV_SECCOMP_LIMITED, /* by an argument */
+    XV_SECCOMP_KILLED,
+    XV_SECCOMP_REFUSED, /* with EPERM, and without a line in the log */
+};
+
+/**
+ * xv_seccomp_end() - From now on make no system call but those of an end.
+ *
+ * Of the killed ones the process dies; all others are EPERM. The kernel logs both, but
+ * not the refused ones, nor clone3, which is ENOSYS. For all threads, and for good.
+ *
+ * Return: -EOPNOTSUPP on another processor than x86_64 and aarch64, and in a build
+ * with a sanitizer; -EINVAL where the kernel has no filters.
+ */
+int xv_seccomp_end(void);
+
+/* The same for the daemon, which may make any call that is not in the last two lists,
+ * and exec: what it becomes may need others. */
+int xv_seccomp_daemon(void);
+
+/* The name of one call of a list, from 0; NULL behind the last one. */
+const char *xv_seccomp_name(enum xv_seccomp_list list, uint32_t number);
 
 #endif

@@ -2,14 +2,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from hypothesis import settings
 
 from tests.native.helpers import Link
-
-# No files: the tests run as any user, in a checkout that may be somebody else's. A
-# failure prints what reproduces it.
-settings.register_profile("no-files", database=None, print_blob=True, deadline=None)
-settings.load_profile("no-files")
 
 
 @pytest.fixture

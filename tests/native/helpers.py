@@ -12,18 +12,18 @@ from contextlib import ExitStack
 from struct import Struct
 from typing import Final, NamedTuple
 
-from xenvirt.native import (
-    Evtchn,
+from xenvirt.native.evtchn import Evtchn
+from xenvirt.native.gnttab import GrantTable, PeerGrantTable
+from xenvirt.native.queue import (
     FrontBuffers,
-    GrantTable,
     PeerFeatures,
-    PeerGrantTable,
     Queue,
     QueueIO,
-    QueueStats,
     back_queue,
     front_queue,
 )
+from xenvirt.native.queue_stats import QueueStats
+from xenvirt.testing.pages import Page
 
 PAGE: Final = 4096
 BACK_DOMID: Final = 3
@@ -122,14 +122,6 @@ class FakeTap:
                 return
 
 
-class Page(NamedTuple):
-    """A page that the frontend granted."""
-
-    gref: int
-    frame: int
-    data: memoryview
-
-
 class Link:
     """What both ends of a vif share: the frontend's memory and event channels.
 
@@ -164,6 +156,10 @@ class Link:
         self._next_frame += 1
         self.table.grant(gref, BACK_DOMID, frame, readonly=readonly)
         return Page(gref, frame, self.page(frame))
+
+    def entry(self, gref: int) -> memoryview:
+        """A grant's entry: flags, domid, frame."""
+        return self.memory[8 * gref : 8 * gref + 8]
 
     def flags(self, gref: int) -> int:
         """The grant entry's flags, in-use bits included."""
@@ -224,7 +220,9 @@ class End:
 
     def all_counted(self) -> dict[str, int]:
         """Every counter that is not 0, but those that scheduling changes."""
-        ignored = {"notify_sent", "wakeups", "rx_no_slots", "tx_ring_full"}
+        ignored = {
+            "notify_sent", "wakeups", "spurious_events", "rx_no_slots", "tx_ring_full",
+        }  # fmt: skip
         return {
             name: value
             for name, value in self.stats.counters().items()

@@ -221,7 +221,7 @@ def compile_parts(output: Path, *more: Path | str) -> None:
     """
     sources = [NATIVE / "xenstore" / name for name in SOURCES]
     flags = ["-std=gnu11", "-O2", f"-I{NATIVE}", f"-I{NATIVE / 'xenstore'}"]
-    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+    if "libasan" in os.environ.get("XENVIRT_PRELOAD", ""):
         flags += ["-g", "-fsanitize=address,undefined"]
         flags += ["-fno-sanitize-recover=undefined"]
     command: list[Path | str] = ["gcc", *flags, *more, "-o", output, *sources]

@@ -8,14 +8,15 @@ import pytest
 from tests.native.frames import big_tcp, blank, plain, tcp, udp
 from tests.native.helpers import NEEDS_CSUM, NO_OFFLOAD, VNET, Received, Vnet
 from tests.native.scripted import ScriptedFront
-from tests.native.wire import Extra, TxRequest, TxResponse, gso
-from xenvirt.native import Evtchn, QueueIO, back_queue
+from xenvirt.native.evtchn import Evtchn
+from xenvirt.native.queue import QueueIO, back_queue
+from xenvirt.testing.slots import Extra, TxRequest, TxResponse, gso
 
 pytestmark = pytest.mark.usefixtures("payload")
 
 LAST_INDICES = 0xFFFFFFF0
 
-OKAY, NULL, DROPPED = 0, 1, -2
+OKAY, NULL, ERROR, DROPPED = 0, 1, -1, -2
 
 
 @pytest.fixture(params=[0, LAST_INDICES], ids=["from 0", "across 2^32"])
@@ -34,16 +35,10 @@ CUTS = {
     "16 slots, 65,535 bytes": [4096] * 15 + [4095],
     "18 slots": [100] * 18,
     "19 slots, as netback still takes": [100] * 19,
-    "XSA-423, a first slot of one byte": [1, 10, 3, 40, 6],
-    "XSA-432, 18 slots after the first, 128 bytes in all": [14] + [6] * 18,
-    "XSA-448, an empty slot after the first": [60, 0],
-    "XSA-448, empty slots in the middle": [60, 0, 0, 40],
-    "XSA-448, all data in the second slot": [0, 60],
 }
 
 
-@pytest.mark.parametrize("sizes", CUTS.values(), ids=CUTS)
-def test_a_frame_is_put_together_and_each_slot_answered(
+def is_put_together_and_each_slot_answered(
     front: ScriptedFront, sizes: list[int]
 ) -> None:
     frame = plain(sum(sizes))
@@ -56,6 +51,41 @@ def test_a_frame_is_put_together_and_each_slot_answered(
         "tx_bytes": len(frame),
         "tx_slots": len(sizes),
     }
+
+
+@pytest.mark.parametrize("sizes", CUTS.values(), ids=CUTS)
+def test_a_frame_is_put_together_and_each_slot_answered(
+    front: ScriptedFront, sizes: list[int]
+) -> None:
+    is_put_together_and_each_slot_answered(front, sizes)
+
+
+def test_xsa_423_a_first_slot_of_one_byte(front: ScriptedFront) -> None:
+    is_put_together_and_each_slot_answered(front, [1, 10, 3, 40, 6])
+
+
+def test_xsa_423_headers_in_three_slots_are_parsed(front: ScriptedFront) -> None:
+    frame, vnet = blank(tcp(4))
+    sizes = [1, 20, 30, len(frame) - 51]
+    front.send(*front.chain(frame, sizes, flags=1))
+    assert front.end.tap.received() == [Received(vnet, frame)]
+
+
+def test_xsa_432_eighteen_slots_after_the_first_of_128_bytes_in_all(
+    front: ScriptedFront,
+) -> None:
+    is_put_together_and_each_slot_answered(front, [20] + [6] * 18)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[60, 0], [60, 0, 0, 40], [0, 60]],
+    ids=["after the first", "in the middle", "all data in the second"],
+)
+def test_xsa_448_empty_slots_beside_data(
+    front: ScriptedFront, sizes: list[int]
+) -> None:
+    is_put_together_and_each_slot_answered(front, sizes)
 
 
 def test_data_begins_at_the_slots_offset(front: ScriptedFront) -> None:
@@ -124,7 +154,7 @@ def test_a_gso_frame_with_a_full_checksum_gets_a_blank_one(
 @pytest.mark.parametrize(
     ("size", "said"), [(1, 48), (47, 48), (48, 48), (65535, 65535)]
 )
-def test_a_segment_size_is_never_tiny(
+def test_r7_a_segment_size_is_never_tiny(
     front: ScriptedFront, size: int, said: int
 ) -> None:
     frame, _ = big_tcp(4, 3000)
@@ -134,7 +164,7 @@ def test_a_segment_size_is_never_tiny(
     assert received.vnet.gso_size == said
 
 
-def test_the_last_of_two_gso_extras_counts(front: ScriptedFront) -> None:
+def test_r6_the_last_of_two_gso_extras_counts(front: ScriptedFront) -> None:
     frame, vnet = big_tcp(4, 3000, mss=500)
     first, second = front.chain(frame, [1500, 1500], flags=8 | 1)
     answers = front.send(first, gso(1448, flags=1), gso(500), second)
@@ -180,6 +210,28 @@ def test_a_tap_that_cannot_take_a_frame_loses_none(front: ScriptedFront) -> None
     }
 
 
+def test_xsa_424_a_bad_packet_among_good_ones_under_a_full_tap(
+    front: ScriptedFront,
+) -> None:
+    front.end.tap.fill()
+    good = [front.page_with(plain(seed=seed)) for seed in range(2)]
+    front.put(
+        TxRequest(good[0], id=0, size=60),
+        TxRequest(0, id=1, size=60),
+        TxRequest(good[1], id=2, size=60),
+    )
+    front.push()
+    assert front.run_tx() == 0
+    assert front.responses() == []
+    front.end.tap.received()
+    front.run_tx()
+    assert front.responses() == [
+        TxResponse(0, OKAY), TxResponse(1, ERROR), TxResponse(2, OKAY),
+    ]  # fmt: skip
+    assert front.end.tap.frames() == [plain(seed=seed) for seed in range(2)]
+    assert only_rings_in_use(front)
+
+
 @pytest.mark.parametrize(("ahead", "told"), [(1, True), (2, True), (3, False)])
 def test_the_frontend_is_told_when_it_asked_to_be(
     front: ScriptedFront, ahead: int, told: bool
@@ -193,10 +245,10 @@ def test_the_frontend_is_told_when_it_asked_to_be(
     ("word", "value"),
     [("rsp_prod", 100), ("rsp_prod", -1), ("req_event", 77), ("rsp_event", 1 << 31)],
 )
-def test_the_backend_goes_by_its_own_indices(
+def test_r3_the_backend_goes_by_its_own_indices(
     front: ScriptedFront, word: str, value: int
 ) -> None:
-    """R3: what the frontend writes into the backend's words changes nothing."""
+    """What the frontend writes into the backend's words changes nothing."""
     setattr(front.tx, word, value)
     assert front.send_frame(plain()) == [TxResponse(0, OKAY)]
     assert front.send_frame(plain(seed=1)) == [TxResponse(0, OKAY)]

@@ -24,8 +24,8 @@ from tests.native.frames import (
 )
 from tests.native.helpers import EVERYTHING, NEEDS_CSUM, NO_OFFLOAD, Vnet
 from tests.native.scripted import ScriptedBack, ScriptedFront
-from tests.native.wire import TxRequest
-from xenvirt.native import PeerFeatures
+from xenvirt.native.queue import PeerFeatures
+from xenvirt.testing.slots import TxRequest
 
 pytestmark = pytest.mark.usefixtures("payload")
 

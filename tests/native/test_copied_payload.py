@@ -10,10 +10,12 @@ import pytest
 
 from tests.native.frames import big_tcp, plain
 from tests.native.helpers import Link
+from tests.native.processes import forked, until
 from tests.native.scripted import ScriptedFront
-from tests.native.wire import RxResponse, TxRequest, TxResponse
+from xenvirt.testing.slots import RxResponse, TxRequest, TxResponse
 
 OKAY, ERROR = 0, -1
+READING = 8
 GENERAL_ERROR, BAD_GNTREF = -1, -3
 NEVER_GRANTED, BEYOND_THE_TABLE = 2000, 5 * 512
 
@@ -117,3 +119,23 @@ def test_no_grant_but_the_rings_is_in_use_between_two_batches(
     front.run_rx()
     front.send_frame(plain())
     assert front.link.in_use() == [front.tx_page.gref, front.rx_page.gref]
+
+
+def test_xsa_230_a_page_is_in_use_while_it_is_copied(front: ScriptedFront) -> None:
+    page = front.link.share(readonly=True)
+    page.data[:] = plain(4096)
+    entry, seen = front.link.entry(page.gref), front.link.share().data
+
+    def watch() -> None:
+        while not entry[0] & READING:
+            pass
+        seen[0] = 1
+        while True:
+            pass
+
+    with forked(watch):
+        for number in until(lambda: seen[0] == 1, at_least=1):
+            front.send(TxRequest(page.gref, id=number % 256, size=4096))
+            front.end.tap.received()
+            assert not entry[0] & READING
+    assert seen[0] == 1

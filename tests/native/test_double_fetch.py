@@ -14,7 +14,7 @@ from tests.native.frames import blank, plain, tcp
 from tests.native.helpers import Received
 from tests.native.processes import forked, until
 from tests.native.scripted import ScriptedBack, ScriptedFront
-from tests.native.wire import FORMATS, RxResponse, TxRequest
+from xenvirt.testing.slots import RxResponse, TxRequest, TxResponse, pack
 
 pytestmark = pytest.mark.usefixtures("payload")
 
@@ -38,11 +38,11 @@ def csum_start_fits(received: Received) -> bool:
     return received.vnet.csum_start == IHL_AT + 4 * (received.frame[IHL_AT] & 15)
 
 
-def test_a_request_is_read_once(stack: ExitStack) -> None:
+def test_xsa_155_a_request_is_read_once(stack: ExitStack) -> None:
     front = ScriptedFront(stack)
     good, bad = front.page_with(plain(100)), 0
     variants = [
-        FORMATS[TxRequest].pack(gref, 0, flags, 7, size)
+        pack(TxRequest(gref, 0, flags, 7, size))
         for gref in (good, bad)
         for flags in (0, 1)
         for size in (60, 100)
@@ -71,7 +71,9 @@ def test_a_request_is_read_once(stack: ExitStack) -> None:
     assert front.link.in_use() == [front.tx_page.gref, front.rx_page.gref]
 
 
-def test_the_backend_parses_the_headers_that_it_forwards(stack: ExitStack) -> None:
+def test_xsa_155_the_backend_parses_the_headers_it_forwards(
+    stack: ExitStack,
+) -> None:
     front = ScriptedFront(stack)
     frame = both_read_as_tcp()
     page = front.link.share(readonly=True)
@@ -91,7 +93,7 @@ def test_the_backend_parses_the_headers_that_it_forwards(stack: ExitStack) -> No
     assert seen == {SHORT, LONG}
 
 
-def test_the_frontend_parses_the_headers_that_it_forwards(stack: ExitStack) -> None:
+def test_r27_the_frontend_parses_the_headers_it_forwards(stack: ExitStack) -> None:
     back = ScriptedBack(stack)
     frame = both_read_as_tcp()
     pages = [back.link.page(number) for number in back.end.buffers.rx_frames]
@@ -111,3 +113,28 @@ def test_the_frontend_parses_the_headers_that_it_forwards(stack: ExitStack) -> N
                 assert csum_start_fits(received)
                 seen.add(received.frame[IHL_AT])
     assert seen == {SHORT, LONG}
+
+
+@pytest.mark.parametrize("word", ["rsp_event", "req_event"])
+def test_r2_events_that_are_something_else_each_time(
+    stack: ExitStack, word: str
+) -> None:
+    """Notifications may be lost or too many, which is the frontend's own loss."""
+    front = ScriptedFront(stack)
+    gref = front.page_with(plain())
+
+    def scribble() -> None:
+        for value in itertools.count(step=0x10000001):
+            setattr(front.tx, word, value)
+            setattr(front.rx, word, value)
+
+    with forked(scribble):
+        for number in range(2000):
+            answers = front.send(TxRequest(gref, id=number, size=60))
+            assert answers == [TxResponse(number, 0)]
+            assert front.end.tap.frames() == [plain()]
+            front.post(1)
+            front.end.tap.send(plain(seed=number))
+            front.run_rx()
+            front.end.queue.arm()
+    assert front.end.stats.broken() is None

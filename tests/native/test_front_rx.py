@@ -7,7 +7,7 @@ import pytest
 from tests.native.frames import big_tcp, blank, plain, tcp, udp
 from tests.native.helpers import NO_OFFLOAD, Received
 from tests.native.scripted import ScriptedBack
-from tests.native.wire import Extra, RxRequest, RxResponse, gso
+from xenvirt.testing.slots import Extra, RxRequest, RxResponse, gso
 
 MORE_DATA = 4
 
@@ -126,15 +126,29 @@ def test_a_gso_frame_with_a_full_checksum_gets_a_blank_one(back: ScriptedBack) -
     assert back.end.counted("rx_gso_checksum_fixup")["rx_gso_checksum_fixup"] == 1
 
 
-def test_a_buffer_goes_back_to_its_own_slot(back: ScriptedBack) -> None:
+def test_a_buffer_is_posted_again_with_its_own_grant(back: ScriptedBack) -> None:
     """An extra overwrites the id, so only the place says whose buffer it was."""
     frame, _ = big_tcp(4, 6000)
     first, second = slots_with_gap(back, frame, extras=1)
     back.respond(first._replace(id=999), gso(1448), second._replace(id=65535))
-    assert back.rx.req_prod == 256 + 3
-    assert [back.request(256 + n) for n in range(3)] == [
-        RxRequest(n, back.end.buffers.rx_grefs[n]) for n in range(3)
+    back.deliver(plain())
+    assert back.rx.req_prod == 256 + 4
+    # The last that was used comes first; those of a frame keep their order.
+    assert [back.request(256 + n) for n in range(4)] == [
+        RxRequest(n, back.end.buffers.rx_grefs[n]) for n in (3, 0, 1, 2)
     ]
+
+
+def test_big_frames_have_fewer_buffers_posted(back: ScriptedBack) -> None:
+    """What they fill is to stay in the cache until it is read."""
+    frame, _ = big_tcp(4, 6000)
+    for used in range(3, 3 * 70, 3):
+        first, second = slots_with_gap(back, frame, extras=1)
+        back.respond(first, gso(1448), second)
+        assert len(back.end.tap.frames()) == 1
+        assert back.rx.req_prod - used == max(256 - used, 96)
+    back.deliver(plain())
+    assert back.rx.req_prod - (used + 1) == 256
 
 
 def test_buffers_come_back_during_a_long_run(back: ScriptedBack) -> None:

@@ -30,7 +30,7 @@ from tests.native.frames import (
 )
 from tests.native.helpers import EVERYTHING, NEEDS_CSUM, Pair, Received, Vnet
 from tests.native.scripted import ScriptedBack, ScriptedFront
-from tests.native.wire import Extra, RxResponse, TxRequest
+from xenvirt.testing.slots import Extra, RxResponse, TxRequest
 
 HEADER_MAX: Final = 256
 NO_CSUM: Final = replace(

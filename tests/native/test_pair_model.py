@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from tests.native.frames import plain
 from tests.native.helpers import EVERYTHING, End, Link, Pair
-from xenvirt.native import PeerFeatures
+from xenvirt.native.queue import PeerFeatures
 
 Side = Literal["front", "back"]
 

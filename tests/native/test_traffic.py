@@ -1,9 +1,6 @@
 """Frames that go round and round between workers: none is lost, none overtakes."""
 
-import select
 import signal
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
@@ -11,22 +8,12 @@ import pytest
 
 from tests.native.circuit import Circuit
 from tests.native.processes import forked
-from xenvirt.native import Worker
+from tests.native.waiting import wait_for
+from xenvirt.native.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("payload")
 
-PATIENCE_S: Final = 120
-TICK_S: Final = 0.01
 ENTRIES: Final = 1_000_000
-
-
-def wait_for(condition: Callable[[], bool], broken_fd: int) -> None:
-    """Look again and again; a queue that breaks ends the waiting."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        broken, _, _ = select.select([broken_fd], [], [], TICK_S)
-        assert not broken
-        assert time.monotonic() < deadline
 
 
 def assert_all_there(circuit: Circuit) -> None:
@@ -57,10 +44,10 @@ def test_a_million_ring_entries_between_two_processes(stack: ExitStack) -> None:
         stack.callback(worker.close)
         for pair in circuit.pairs:
             worker.add(pair.front.queue)
-        wait_for(lambda: circuit.entries() >= ENTRIES, worker.broken_fd)
+        wait_for(lambda: circuit.entries() >= ENTRIES, worker.changed_fd)
         for pair in circuit.pairs:
             worker.remove(pair.front.queue)
-        wait_for(circuit.collect, worker.broken_fd)
+        wait_for(circuit.collect, worker.changed_fd)
     assert_all_there(circuit)
 
 
@@ -81,7 +68,7 @@ def test_queues_come_and_go_while_frames_go_round(
         home[number] = workers[round_ % nr_workers]
         home[number].add(circuit.queues[number])
     before = circuit.entries()
-    wait_for(lambda: circuit.entries() > before + 10_000, workers[0].broken_fd)
+    wait_for(lambda: circuit.entries() > before + 10_000, workers[0].changed_fd)
     for number, queue in enumerate(circuit.queues):
         home[number].remove(queue)
 
@@ -89,5 +76,5 @@ def test_queues_come_and_go_while_frames_go_round(
         circuit.run_backs()
         return circuit.collect()
 
-    wait_for(drained, workers[0].broken_fd)
+    wait_for(drained, workers[0].changed_fd)
     assert_all_there(circuit)

@@ -13,8 +13,11 @@ import pytest
 from tests.native.frames import plain
 from tests.native.helpers import PAGE, FakeTap, socket_pair
 from tests.native.scripted import ScriptedFront
-from tests.native.wire import TxRequest
-from xenvirt.native import Evtchn, QueueIO, QueueStats, Worker, back_queue
+from xenvirt.native.evtchn import Evtchn
+from xenvirt.native.queue import QueueIO, back_queue
+from xenvirt.native.queue_stats import QueueStats
+from xenvirt.native.worker import Worker
+from xenvirt.testing.slots import TxRequest
 
 PATIENCE_S = 20
 PORT, OTHER_PORT = 7, 8

@@ -67,6 +67,7 @@ class HypercallError(XenvirtError):
     def __init__(self, errno_name: str, why: str) -> None:
         super().__init__(f"{why} ({errno_name})")
         self.errno_name = errno_name
+        self.why = why
 
 
 class RingIndexError(XenvirtError):

@@ -30,7 +30,7 @@ def test_pages_are_committed_when_touched(memory: Memory) -> None:
 
 
 @pytest.mark.parametrize("size", [0, PAGE_SIZE, NR_PAGES * PAGE_SIZE * 2])
-def test_nobody_changes_its_size(memory: Memory, size: int) -> None:
+def test_r28_nobody_changes_its_size(memory: Memory, size: int) -> None:
     with pytest.raises(PermissionError):
         os.ftruncate(memory.fd, size)
 

@@ -109,7 +109,9 @@ class Hypervisor:
     def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
         sock.close()
 
-    async def domain_create(self, name: str, domain_uuid: str | None) -> Domain:
+    async def domain_create(
+        self, name: str, domain_uuid: str | None, bare: bool
+    ) -> Domain:
         made = self.system.domains.named(name)
         if made is not None and made.uuid == domain_uuid:
             return made

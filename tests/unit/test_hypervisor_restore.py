@@ -17,7 +17,7 @@ from xenvirt.hypervisor.published import Key
 from xenvirt.hypervisor.session import Session, start_time
 from xenvirt.hypervisor.system import System
 from xenvirt.hypervisor.wire import close_fds
-from xenvirt.native import GrantTable, PeerGrantTable
+from xenvirt.native.gnttab import GrantTable, PeerGrantTable
 
 D1, D2 = DomId(1), DomId(2)
 UID = 7
@@ -144,6 +144,15 @@ def test_everything_is_as_it_was(system: System, launcher: Launcher) -> None:
     for each in (after, third):
         each.published.drop_owner(each.orphans[str(back.name)])
         each.close()
+
+
+def test_a_bare_domain_stays_bare(system: System, launcher: Launcher) -> None:
+    domid = system.create_domain("one", now=1.0, bare=True).domid
+    system.keep_domain(domid)
+    make_domain(system, "two")
+    after, _ = begin_anew(launcher.handed_over())
+    assert [domain.bare for domain in after.domains] == [False, True, False]
+    after.close()
 
 
 def test_what_goes_with_a_session_is_resumed_with_it(

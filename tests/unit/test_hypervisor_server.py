@@ -64,9 +64,13 @@ class World:
     def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
         self.xenbus.append((sock, domid, privileged))
 
-    async def domain_create(self, name: str, domain_uuid: str | None) -> Domain:
+    async def domain_create(
+        self, name: str, domain_uuid: str | None, bare: bool
+    ) -> Domain:
         await self.may_create.wait()
-        return self.system.create_domain(name, now=1.0, domain_uuid=domain_uuid)
+        return self.system.create_domain(
+            name, now=1.0, domain_uuid=domain_uuid, bare=bare
+        )
 
     async def domain_destroy(self, domid: DomId) -> None:
         self.system.destroy_domain(domid)
@@ -353,8 +357,12 @@ def test_a_client_killed_in_mid_call_takes_its_ports_with_it(run: Run) -> None:
         (b'{"op":"memory","domid":null}', "EINVAL", "domid is null"),
         (b'{"op":"memory","domid":32752}', "EINVAL", "domid 32752 is not in 0..32751"),
         (b'{"op":"memory","domid":1,"x":1}', "EINVAL", "takes no argument 'x'"),
-        (b'{"op":"close_port","port":0}', "EINVAL", "port 0 is not in 1..4095"),
-        (b'{"op":"close_port","port":4096}', "EINVAL", "port 4096 is not in 1..4095"),
+        (b'{"op":"close_port","port":0}', "EINVAL", "port 0 is not in 1..131071"),
+        (
+            b'{"op":"close_port","port":131072}',
+            "EINVAL",
+            "port 131072 is not in 1..131071",
+        ),
         (b'{"op":"close_port","port":9}', "EINVAL", "port 9 of domain 0 is closed"),
         (b'{"op":"start_info","as":9}', "ESRCH", "no domain 9"),
         (b'{"op":"start_info","as":"x"}', "EINVAL", "as is a string"),
@@ -520,6 +528,12 @@ def test_pages_are_shown_while_their_end_runs(run: Run) -> None:
                 os.close(shown.fd)
             back.close()
             await until(lambda: len(world.system.published.of_vif(D1, DevId(0))) == 1)
+            # Only who showed them, and only of that side.
+            await front.unpublish(D1, DevId(0), "back")
+            await front.unpublish(D1, DevId(1), "front")
+            assert len(world.system.published.of_vif(D1, DevId(0))) == 1
+            await front.unpublish(D1, DevId(0), "front")
+            assert world.system.published.of_vif(D1, DevId(0)) == []
         front.close()
 
     run(body)

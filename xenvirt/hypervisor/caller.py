@@ -14,6 +14,8 @@ UID_BASE_VARIABLE: Final = "XENVIRT_UID_BASE"
 DEFAULT_UID_BASE: Final = 0x58560000
 DAEMON_UID_OFFSET: Final = 0x7FF2
 """DOMID_XEN: the daemon's own uid is no domain's."""
+CALLERS_GID_OFFSET: Final = 0x7FF1
+"""DOMID_IO: the group of all ends, who may call, is no domain's either."""
 
 _UCRED: Final = Struct("iII")
 
@@ -35,6 +37,11 @@ def uid_base() -> int:
 def daemon_uid() -> int:
     """Return the uid to which a daemon that was started as root drops."""
     return uid_base() + DAEMON_UID_OFFSET
+
+
+def callers_gid() -> int:
+    """Return the group that may open a root's hypercall socket: all ends are in it."""
+    return uid_base() + CALLERS_GID_OFFSET
 
 
 def peer_credentials(sock: socket.socket) -> tuple[int, int]:

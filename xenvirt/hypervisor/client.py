@@ -163,6 +163,10 @@ class Client:
             "publish", [page_fd], domid=domid, devid=devid, side=side, queue=queue
         )
 
+    async def unpublish(self, domid: DomId, devid: DevId, side: Side) -> None:
+        """See `Hypervisor.unpublish`."""
+        await self.call("unpublish", domid=domid, devid=devid, side=side)
+
     # One connection.
 
     async def _take_turn(self, call: _Call) -> None:

@@ -18,12 +18,16 @@ _NAME: Final = re.compile(r"(?![.-])[A-Za-z0-9_.-]{1,32}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain; `created` is in seconds since the epoch."""
+    """A domain; `created` is in seconds since the epoch.
+
+    Of a `bare` one we run no ends: whoever had it made is its frontend, or backend.
+    """
 
     domid: DomId
     name: str
     uuid: str
     created: float
+    bare: bool = False
 
 
 def check_name(name: str) -> None:
@@ -81,7 +85,12 @@ class DomainTable:
         return next((d for d in self._domains.values() if d.name == name), None)
 
     def create(
-        self, name: str, *, now: float, domain_uuid: str | None = None
+        self,
+        name: str,
+        *,
+        now: float,
+        domain_uuid: str | None = None,
+        bare: bool = False,
     ) -> Domain:
         """Enter a new domain under the next free domid; its uuid is chosen if None.
 
@@ -94,7 +103,7 @@ class DomainTable:
                 "EEXIST", f"domain {taken.domid} has the name {name} already"
             )
         self.last = self._next_domid()
-        domain = Domain(self.last, name, domain_uuid or str(uuid.uuid4()), now)
+        domain = Domain(self.last, name, domain_uuid or str(uuid.uuid4()), now, bare)
         self.add(domain)
         return domain
 

@@ -1,12 +1,13 @@
 """The emulation, as an end sees it: hypercalls to the daemon, and shared memory."""
 
+import asyncio
 import logging
 import mmap
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from xenvirt.abi.ids import PAGE_SIZE, DevId, DomId, Port
 from xenvirt.errors import HypercallError, XenvirtError
@@ -21,8 +22,12 @@ from xenvirt.hypervisor.interface import (
 from xenvirt.hypervisor.memories import PeerMemories
 from xenvirt.hypervisor.slabs import Slabs
 from xenvirt.hypervisor.start_info import StartInfo
-from xenvirt.native import PeerGrantTable, XsRingPage
+from xenvirt.native.gnttab import PeerGrantTable
+from xenvirt.native.xs_ring import XsRingPage
 from xenvirt.xenstore.client import Client
+
+END_AGAIN_S: Final = 1.0
+"""How long after a try grants are tried to be ended again, as Linux does it."""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +74,8 @@ class EmulatedHypervisor:
         self._slabs: Slabs | None = None
         if info.memory is not None and slab_pages is not None:
             self._slabs = Slabs(info.memory, info.store_gfn + 1, slab_pages)
+        self._ending: asyncio.TimerHandle | None = None
+        self._end_rest()
 
     @classmethod
     async def connect(cls, socket_path: Path, *, slab_pages: int | None) -> Self:
@@ -82,6 +89,8 @@ class EmulatedHypervisor:
 
     def close(self) -> None:
         """End the connection, and every port that came through it."""
+        if self._ending is not None:
+            self._ending.cancel()
         self._info.close()
         self._calls.close()
 
@@ -122,12 +131,24 @@ class EmulatedHypervisor:
         """See `Hypervisor`."""
         if self._slabs is None:
             raise HypercallError("EPERM", "this process has no memory to share")
-        return self._slabs.grant(domid, readonly)
+        granted = self._slabs.grant(domid, readonly)
+        self._end_rest()
+        return granted
 
     def end(self, pages: GrantedPages) -> None:
         """See `Hypervisor`."""
         assert self._slabs is not None
         self._slabs.end(pages)
+        self._end_rest()
+
+    def _end_rest(self) -> None:
+        """End the grants of dead processes, as soon as nobody holds their pages."""
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        if self._slabs is not None and not self._slabs.end_rest():
+            loop = asyncio.get_running_loop()
+            self._ending = loop.call_later(END_AGAIN_S, self._end_rest)
 
     async def acquire_table(self, domid: DomId) -> PeerGrantTable:
         """See `Hypervisor`."""
@@ -150,9 +171,12 @@ class EmulatedHypervisor:
     async def close_channel(self, channel: EventChannel) -> None:
         """See `Hypervisor`."""
         assert isinstance(channel, EventfdChannel)
-        with suppress(XenvirtError):
-            await self._calls.close_port(channel.port)
-        channel.close()
+        try:
+            with suppress(XenvirtError):
+                await self._calls.close_port(channel.port)
+        finally:
+            # Also for whoever is cancelled meanwhile, as its vif is removed.
+            channel.close()
 
     async def publish(
         self, domid: DomId, devid: DevId, side: Side, queue: int, page_fd: int
@@ -160,5 +184,8 @@ class EmulatedHypervisor:
         """See `Hypervisor`."""
         await self._calls.publish(domid, devid, side, queue, page_fd)
 
-    def unpublish(self, domid: DomId, devid: DevId, side: Side) -> None:
-        """See `Hypervisor`: the daemon forgets a domain's pages with the domain."""
+    async def unpublish(self, domid: DomId, devid: DevId, side: Side) -> None:
+        """See `Hypervisor`."""
+        # The daemon may be gone for good: then nobody shows anything.
+        with suppress(XenvirtError):
+            await self._calls.unpublish(domid, devid, side)

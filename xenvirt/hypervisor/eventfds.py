@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from xenvirt.abi.ids import Port
-from xenvirt.native import Evtchn
+from xenvirt.native.evtchn import Evtchn
 
 
 def set_pending(fd: int) -> None:

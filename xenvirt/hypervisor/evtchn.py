@@ -17,8 +17,8 @@ from xenvirt.hypervisor.eventfds import set_pending
 from xenvirt.hypervisor.keeper import Keeper, Kept, OwnKeeper, Value
 from xenvirt.hypervisor.session import Session, owner_name
 
-NR_PORTS: Final = 4096
-"""The two-level ABI's; port 0 counts as one and is never valid."""
+NR_PORTS: Final = 131072
+"""The FIFO ABI's; port 0 counts as one and is never valid."""
 
 
 class PortState(IntEnum):
@@ -106,6 +106,8 @@ class PortTable:
     def __init__(self, keeper: Keeper | None = None) -> None:
         self._keeper = keeper if keeper is not None else OwnKeeper()
         self._domains: dict[DomId, dict[Port, PortEntry]] = {}
+        # All below it are in use: a backend has thousands.
+        self._free_from: dict[DomId, int] = {}
         self._last_channel = 0
 
     @property
@@ -118,12 +120,14 @@ class PortTable:
     def add_domain(self, domid: DomId) -> None:
         """Give a new domain an empty table."""
         self._domains[domid] = {}
+        self._free_from[domid] = 1
 
     def remove_domain(self, domid: DomId) -> None:
         """Close all ports of a domain and forget it."""
         for port in list(self._domains.get(domid, ())):
             self.close(domid, port)
         self._domains.pop(domid, None)
+        self._free_from.pop(domid, None)
 
     def alloc_unbound(
         self,
@@ -207,6 +211,7 @@ class PortTable:
         """
         entry = self.get(domid, port)
         del self._domains[domid][port]
+        self._free_from[domid] = min(port, self._free_from[domid])
         channel = entry.channel
         channel.ends[entry.side] = None
         if entry.remote_port is None:
@@ -294,8 +299,9 @@ class PortTable:
 
     def _free_port(self, domid: DomId) -> Port:
         ports = self._ports(domid)
-        for number in range(1, NR_PORTS):
+        for number in range(self._free_from[domid], NR_PORTS):
             if number not in ports:
+                self._free_from[domid] = number
                 return Port(number)
         raise HypercallError(
             "ENOSPC", f"all {NR_PORTS - 1} ports of domain {domid} are in use"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from xenvirt.abi.ids import DevId, DomId, Gref, Port
     from xenvirt.hypervisor.conventions import Conventions
-    from xenvirt.native import Evtchn, OwnPages, PeerTable
+    from xenvirt.native.evtchn import Evtchn
+    from xenvirt.native.gnttab import OwnPages, PeerTable
     from xenvirt.xenstore.client import Client
 
 Side = Literal["front", "back"]
@@ -120,5 +121,5 @@ class Hypervisor(Protocol):
         stays the caller's.
         """
 
-    def unpublish(self, domid: "DomId", devid: "DevId", side: Side) -> None:
+    async def unpublish(self, domid: "DomId", devid: "DevId", side: Side) -> None:
         """Show the pages of a vif that is gone no longer."""

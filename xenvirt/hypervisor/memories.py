@@ -5,7 +5,7 @@ import mmap
 
 from xenvirt.abi.ids import PAGE_SIZE, DomId
 from xenvirt.hypervisor.client import Client
-from xenvirt.native import PeerGrantTable
+from xenvirt.native.gnttab import PeerGrantTable
 
 
 class PeerMemories:

@@ -21,7 +21,7 @@ from xenvirt.abi.ids import (
     DomId,
     Gfn,
 )
-from xenvirt.native import gnttab_release
+from xenvirt.native.gnttab import gnttab_release
 
 NR_GRANT_FRAMES: Final = 64
 """Xen's default `gnttab_max_frames`: room for 32,768 grefs."""

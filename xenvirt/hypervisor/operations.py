@@ -45,9 +45,12 @@ class XenbusPort(Protocol):
 class Control(Protocol):
     """What only the daemon as a whole can do."""
 
-    async def domain_create(self, name: str, domain_uuid: str | None) -> "Domain":
-        """Make a domain and start its frontend; leaves nothing when it raises.
+    async def domain_create(
+        self, name: str, domain_uuid: str | None, bare: bool
+    ) -> "Domain":
+        """Make a domain and, unless it is to be `bare`, start its frontend.
 
+        Leaves nothing when it raises.
         A domain of that name and uuid, which the caller chose, was made before.
         """
 
@@ -109,10 +112,20 @@ class Operations:
                 },
                 takes_fd=True,
             ),
+            "unpublish": _Op(
+                self._unpublish,
+                {
+                    "domid": arguments.domid, "devid": arguments.devid,
+                    "side": arguments.side,
+                },
+            ),
             "domain_create": _Op(
                 self._domain_create,
-                {"name": arguments.text, "uuid": arguments.domain_uuid},
-                defaults={"uuid": None},
+                {
+                    "name": arguments.text, "uuid": arguments.domain_uuid,
+                    "bare": arguments.flag,
+                },
+                defaults={"uuid": None, "bare": False},
                 privileged=True,
             ),
             "domain_destroy": _Op(
@@ -264,11 +277,17 @@ class Operations:
         packet.fds.clear()
         return Reply()
 
+    def _unpublish(
+        self, caller: "Caller", *, domid: DomId, devid: DevId, side: "Side"
+    ) -> Reply:
+        self._system.published.drop_vif(caller.owner, domid, devid, side)
+        return Reply()
+
     async def _domain_create(
-        self, caller: "Caller", *, name: str, uuid: str | None
+        self, caller: "Caller", *, name: str, uuid: str | None, bare: bool
     ) -> Reply:
         del caller
-        domain = await self._control.domain_create(name, uuid)
+        domain = await self._control.domain_create(name, uuid, bare)
         store = self._system.store_port(domain.domid)
         return Reply(
             {"domid": domain.domid, "store_gfn": STORE_GFN, "store_port": store.port}

@@ -19,7 +19,7 @@ MAX_QUEUES: Final = MAX_FDS // 2
 """So that the pages of both sides of a vif fit into one answer."""
 
 MAX_PAGE_LEN: Final = 1 << 20
-MAX_PAGES_PER_OWNER: Final = 4096
+MAX_PAGES_PER_OWNER: Final = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,15 @@ class PublishedPages:
         """Forget every page that `owner` showed."""
         for page in self._owned(owner):
             self._drop(page.key)
+
+    def drop_vif(
+        self, owner: Session, domid: DomId, devid: DevId, side: "Side"
+    ) -> None:
+        """Forget the pages that `owner` showed of its end of a vif."""
+        for page in self._owned(owner):
+            key = page.key
+            if (key.domid, key.devid, key.side) == (domid, devid, side):
+                self._drop(key)
 
     def rename_owner(self, owner: Session) -> None:
         """Have the records of what `owner` showed say its new name."""

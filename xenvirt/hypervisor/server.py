@@ -306,7 +306,7 @@ class Server:
 
     def _refuse(self, connection: _Connection, op: object, error: Exception) -> None:
         if isinstance(error, HypercallError):
-            errno_name, why = error.errno_name, error.what
+            errno_name, why = error.errno_name, error.why
         elif isinstance(error, XenvirtError):
             errno_name, why = "EIO", str(error)
         else:

@@ -97,14 +97,19 @@ class System:
         return system
 
     def create_domain(
-        self, name: str, *, now: float, domain_uuid: str | None = None
+        self,
+        name: str,
+        *,
+        now: float,
+        domain_uuid: str | None = None,
+        bare: bool = False,
     ) -> Domain:
         """Make a domain with memory and a port for the store to bind.
 
         It is kept over a crash from `keep_domain` on. Errors of
         `DomainTable.create`, ENOMEM; nothing is left behind by one.
         """
-        domain = self.domains.create(name, now=now, domain_uuid=domain_uuid)
+        domain = self.domains.create(name, now=now, domain_uuid=domain_uuid, bare=bare)
         domid = domain.domid
         try:
             self._memories[domid] = Memory.create(domid)
@@ -278,6 +283,7 @@ class System:
             "name": domain.name,
             "uuid": domain.uuid,
             "created": domain.created,
+            "bare": domain.bare,
             "store_port": store_port.port if store_port is not None else 0,
             "dying": domid in self._dying,
         }
@@ -294,6 +300,8 @@ class System:
                     str(value["name"]),
                     str(value["uuid"]),
                     _number(value["created"]),
+                    # Records of an image that knew no bare domains have none.
+                    bool(value.get("bare", False)),
                 )
             )
             self._kept.add(domid)

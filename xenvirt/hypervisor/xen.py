@@ -23,7 +23,7 @@ from xenvirt.hypervisor.interface import (
 )
 from xenvirt.hypervisor.page_links import PageLinks
 from xenvirt.hypervisor.xen_channel import XenChannel
-from xenvirt.native import GntallocPages, GntdevTable, PeerTable
+from xenvirt.native.gnttab import GntallocPages, GntdevTable, PeerTable
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreConnectionError
 
@@ -158,6 +158,6 @@ class XenHypervisor:
             # The vif works without.
             log.warning("publishing statistics: %s", error)
 
-    def unpublish(self, domid: DomId, devid: DevId, side: Side) -> None:
+    async def unpublish(self, domid: DomId, devid: DevId, side: Side) -> None:
         """See `Hypervisor`."""
         self._links.remove(domid, devid, side)

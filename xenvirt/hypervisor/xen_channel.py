@@ -8,7 +8,7 @@ from typing import Final, Self
 from xenvirt.abi.ids import DomId, Port
 from xenvirt.hypervisor.devices import EVTCHN, open_device
 from xenvirt.hypervisor.errnos import refused
-from xenvirt.native import (
+from xenvirt.native.evtchn import (
     Evtchn,
     evtchn_bind_interdomain,
     evtchn_bind_unbound_port,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers_xenstore import RunningStore, event_channel, running_store
 from xenvirt.abi.xs_wire import XsWire
-from xenvirt.native import XsRingPage
+from xenvirt.native.xs_ring import XsRingPage
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreUncertainError
 from xenvirt.xenstore.ring_client import Channel

@@ -42,9 +42,9 @@ def sources() -> list[Path]:
 
 
 def compiler_flags() -> list[str]:
-    """As the extension is built; XENVIRT_SANITIZE=1 as there."""
+    """As the extension is built; XENVIRT_SANITIZE=address as there."""
     flags = ["-std=gnu11", "-O2", "-g", "-pthread", f"-I{NATIVE}"]
-    if os.environ.get("XENVIRT_SANITIZE") == "1":
+    if os.environ.get("XENVIRT_SANITIZE") == "address":
         flags += ["-O1", "-fno-omit-frame-pointer"]
         flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     return flags

@@ -105,6 +105,7 @@ struct xv_xenstore {
     LIST_HEAD(, xs_io_listener) listeners;
     uint64_t accept_at_ms; /* accept() is tried again; UINT64_MAX: it works */
     bool accept_failed;    /* that is logged; not over while somebody waits */
+    uint64_t listen_at_ms; /* to rings that notified for nothing; UINT64_MAX: to all */
     LIST_HEAD(, xs_io_reader) readers; /* of the trace */
     SLIST_HEAD(, xs_io_saved_ring) saved_rings;
     SLIST_HEAD(, xs_io_source) closed;
@@ -183,6 +184,8 @@ void xs_socket_close(struct xs_io_client *client);
 
 int xs_ring_open(struct xv_xenstore *store, uint16_t domid, void *page,
                  const struct evtchn *evtchn, bool served);
+void xs_ring_event(struct xs_io_client *client);
+void xs_ring_listen_again(struct xv_xenstore *store);
 bool xs_ring_turn(struct xs_io_client *client);
 bool xs_ring_flush(struct xs_io_client *client);
 int xs_ring_reset(struct xs_io_client *client);

@@ -147,7 +147,7 @@ static void handle_event(struct xv_xenstore *store,
         xs_socket_event((struct xs_io_client *)source, event->events);
         break;
     case XS_IO_RING:
-        xs_io_activate((struct xs_io_client *)source);
+        xs_ring_event((struct xs_io_client *)source);
         break;
     case XS_IO_READER:
         xs_trace_event(store, (struct xs_io_reader *)source, event->events);
@@ -245,6 +245,8 @@ static void turn(struct xv_xenstore *store, const struct epoll_event *events,
         handle_event(store, &events[i]);
     if (store->now_ms >= store->accept_at_ms)
         xs_io_accept_again(store);
+    if (store->now_ms >= store->listen_at_ms)
+        xs_ring_listen_again(store);
     if (store->now_ms >= xs_engine_next_timeout(store->engine))
         xs_engine_timeout(store->engine);
     run_active(store);
@@ -261,6 +263,8 @@ static int patience(struct xv_xenstore *store)
         return 0;
     if (at > store->accept_at_ms)
         at = store->accept_at_ms;
+    if (at > store->listen_at_ms)
+        at = store->listen_at_ms;
     if (at == UINT64_MAX)
         return -1;
     if (at <= store->now_ms)

@@ -12,6 +12,7 @@
 
 #include "barrier.h"
 #include "io.h"
+#include "lateeoi.h"
 #include "xs_ring.h"
 
 #define PIECES_MAX 64
@@ -25,6 +26,8 @@ struct ring {
     struct xs_io_client client;
     struct xenstore_domain_interface *page;
     struct evtchn evtchn;
+    struct lateeoi eoi;
+    bool deaf; /* its event channel wakes nobody */
     uint32_t req_cons;
     uint32_t rsp_prod;
     uint32_t features;
@@ -265,16 +268,54 @@ static bool end_turn(struct ring *ring, int ret)
            (ring->more && xs_conn_room(engine, client->conn, &data) > 0);
 }
 
+/*
+ * A domain notifies of what it has put and of what it has taken: each is what we then
+ * take, or had put before. One that does so more often is not listened to for a while.
+ */
+static void judge_events(struct ring *ring)
+{
+    struct xs_io_client *client = &ring->client;
+    struct xv_xenstore *store = client->store;
+    bool deaf;
+
+    lateeoi_judge(&ring->eoi, ring->req_cons + ring->rsp_prod, store->now_ms);
+    deaf = ring->eoi.until_ms != 0;
+    if (deaf && ring->eoi.until_ms < store->listen_at_ms)
+        store->listen_at_ms = ring->eoi.until_ms;
+    if (deaf == ring->deaf)
+        return;
+    ring->deaf = deaf;
+    xs_io_rewatch(store, &client->source, (deaf ? 0 : EPOLLIN) | EPOLLET);
+}
+
+void xs_ring_event(struct xs_io_client *client)
+{
+    lateeoi_fired(&ring_of(client)->eoi);
+    xs_io_activate(client);
+}
+
+void xs_ring_listen_again(struct xv_xenstore *store)
+{
+    struct xs_io_client *client;
+
+    store->listen_at_ms = UINT64_MAX;
+    LIST_FOREACH(client, &store->clients, link)
+        if (client->source.kind == XS_IO_RING && ring_of(client)->deaf)
+            xs_io_activate(client);
+}
+
 bool xs_ring_flush(struct xs_io_client *client)
 {
     struct ring *ring = ring_of(client);
+    bool more = end_turn(ring, push(ring));
 
-    return end_turn(ring, push(ring));
+    judge_events(ring);
+    return more;
 }
 
-bool xs_ring_turn(struct xs_io_client *client)
+static bool turn(struct ring *ring)
 {
-    struct ring *ring = ring_of(client);
+    struct xs_io_client *client = &ring->client;
     struct xs_engine *engine = client->store->engine;
     int ret;
 
@@ -293,4 +334,12 @@ bool xs_ring_turn(struct xs_io_client *client)
         ret = push(ring);
     }
     return end_turn(ring, ret);
+}
+
+bool xs_ring_turn(struct xs_io_client *client)
+{
+    bool more = turn(ring_of(client));
+
+    judge_events(ring_of(client));
+    return more;
 }

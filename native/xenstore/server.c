@@ -100,7 +100,7 @@ static struct xv_xenstore *alloc_store(void)
     pthread_mutex_init(&new->gate, NULL);
     pthread_mutex_init(&new->lock, NULL);
     new->epoll_fd = new->upcall_fd = new->command.fd = -1;
-    new->accept_at_ms = UINT64_MAX;
+    new->accept_at_ms = new->listen_at_ms = UINT64_MAX;
     TAILQ_INIT(&new->active);
     return new;
 }

@@ -9,7 +9,11 @@ from tests.helpers_xenstore_client import TRANSPORTS, pair
 from xenvirt.errors import LocalError
 from xenvirt.xenstore import retries
 from xenvirt.xenstore.client import Client, Transaction
-from xenvirt.xenstore.errors import StoreAgainError, StoreQuotaError
+from xenvirt.xenstore.errors import (
+    StoreAgainError,
+    StoreNotFoundError,
+    StoreQuotaError,
+)
 
 
 @TRANSPORTS
@@ -78,6 +82,43 @@ def test_a_conflict_is_an_error_at_the_end_of_the_block() -> None:
             with pytest.raises(StoreAgainError):
                 await lose()
             assert await both.guest.read("a") == "theirs"
+
+    run(main())
+
+
+def test_transact_starts_again_where_what_it_sees_does_not_fit() -> None:
+    async def main() -> None:
+        async with pair("socket") as both:
+            tries = 0
+
+            async def work(transaction: Transaction) -> None:
+                nonlocal tries
+                tries += 1
+                await transaction.exists("p")
+                await both.guest.write("p/c", "")
+                # Of the first transaction's nodes this one has no parent: EINVAL.
+                await transaction.rm("p/c")
+
+            await both.guest.transact(work)
+            assert (tries, await both.guest.exists("p/c")) == (2, False)
+
+    run(main())
+
+
+def test_transact_raises_what_is_wrong_each_time() -> None:
+    async def main() -> None:
+        async with pair("socket") as both:
+            tries = 0
+
+            async def work(transaction: Transaction) -> str:
+                nonlocal tries
+                tries += 1
+                return await transaction.read("none")
+
+            with pytest.raises(StoreNotFoundError):
+                await both.guest.transact(work)
+            assert tries == retries.TORN_ATTEMPTS
+            assert await both.count("transactions") == 0
 
     run(main())
 

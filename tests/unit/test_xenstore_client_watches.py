@@ -77,7 +77,7 @@ def test_two_watches_on_one_path_have_their_own_events() -> None:
     run(main())
 
 
-def test_a_queue_keeps_the_oldest_order_and_each_path_once() -> None:
+def test_xsa_349_a_queue_keeps_the_oldest_order_and_each_path_once() -> None:
     queue = EventQueue("/w")
     for path in ("/w", "/w/a", "/w", "/w/b"):
         queue.put(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers_xenstore import running_server
+from xenvirt.xenstore import retries
 from xenvirt.xenstore.errors import (
     StoreAgainError,
     StoreConnectionError,
@@ -92,6 +93,36 @@ def test_transact_starts_again_until_nobody_interferes(client: SyncClient) -> No
 
     assert client.transact(work) == "2"
     assert tries == ["", "1", "2"]
+
+
+def test_transact_starts_again_where_what_it_sees_does_not_fit(
+    client: SyncClient,
+) -> None:
+    tries = 0
+
+    def work(transaction: SyncTransaction) -> None:
+        nonlocal tries
+        tries += 1
+        transaction.exists("/p")
+        client.write({"/p/c": ""})
+        # Of the first transaction's nodes this one has no parent: EINVAL.
+        transaction.rm("/p/c")
+
+    client.transact(work)
+    assert (tries, client.exists("/p/c")) == (2, False)
+
+
+def test_transact_raises_what_is_wrong_each_time(client: SyncClient) -> None:
+    tries = 0
+
+    def work(transaction: SyncTransaction) -> str:
+        nonlocal tries
+        tries += 1
+        return transaction.read("/none")
+
+    with pytest.raises(StoreNotFoundError):
+        client.transact(work)
+    assert tries == retries.TORN_ATTEMPTS
 
 
 def test_a_conflict_is_an_error_at_the_end_of_the_block(client: SyncClient) -> None:

@@ -183,6 +183,17 @@ def test_a_store_that_does_not_answer_in_time_is_an_error(stores: Stores) -> Non
         stores.start()
 
 
+def test_a_store_that_lets_connect_and_does_not_answer_is_an_error(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "silent"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with pytest.raises(StoreConnectionError, match="does not answer"):
+            SyncClient(str(path), answer_s=0.05)
+
+
 def test_a_closed_client_stays_closed(client: SyncClient) -> None:
     client.close()
     with pytest.raises(StoreConnectionError):

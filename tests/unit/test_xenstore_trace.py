@@ -17,7 +17,7 @@ from tests.helpers_xenstore import (
 )
 from xenvirt.abi.xs_wire import XsWire
 from xenvirt.errors import StoreError
-from xenvirt.native import ffi
+from xenvirt.native.extension import ffi
 from xenvirt.xenstore.trace import TraceDecoder, TraceKind, TraceRecord, as_json, line
 
 BUFFER_SIZE = 4 * 1024 * 1024

@@ -43,7 +43,7 @@ from xenvirt.xenstore.errors import (
     StoreUncertainError,
 )
 from xenvirt.xenstore.nodes import Nodes
-from xenvirt.xenstore.retries import MAX_ATTEMPTS
+from xenvirt.xenstore.retries import MAX_ATTEMPTS, TORN
 from xenvirt.xenstore.ring_client import Channel, RingPage, ring_opener, ring_reopener
 from xenvirt.xenstore.session import Session
 from xenvirt.xenstore.subscription import Watch
@@ -217,7 +217,8 @@ class Client(Nodes):
         Returns what it returned in the one that was committed. StoreAgainError after
         `attempts`, between which there are pauses that grow to 0.1 s. `idempotent`:
         done twice is as once, so do it again too if the connection was lost during
-        the commit; StoreUncertainError otherwise.
+        the commit; StoreUncertainError otherwise. StoreInvalidError and
+        StoreNotFoundError of `work` are raised when a few tries have come to them.
         """
         async with self.transactions(attempts=attempts, idempotent=idempotent) as tries:
             async for transaction in tries:
@@ -225,6 +226,8 @@ class Client(Nodes):
                     result = await work(transaction)
                 except StoreAgainError as error:
                     tries.conflict(error)
+                except TORN as error:
+                    tries.torn(error)
         return result
 
     async def domain_path(self, domid: int) -> str:

@@ -1,7 +1,10 @@
 """What is done again, how often, and after which pause.
 
-A transaction that conflicted begins anew. When the connection is lost, and there is
-another one,
+A transaction that conflicted begins anew. So does, a few times, one that was refused
+what looks wrong: a store shows each node as it was when the transaction first looked
+at it, so that a parent may be missing whose child is there.
+
+When the connection is lost, and there is another one,
 
     request                       what becomes of it
     ----------------------------  -------------------------------------------------
@@ -20,11 +23,19 @@ from xenvirt.abi.xs_wire import XsWire
 from xenvirt.xenstore.errors import (
     StoreAgainError,
     StoreConnectionError,
+    StoreInvalidError,
+    StoreNotFoundError,
     StoreUncertainError,
 )
 
 MAX_ATTEMPTS: Final = 100
 """About five seconds of pauses, if every attempt fails at once."""
+
+TORN: Final = (StoreInvalidError, StoreNotFoundError)
+"""What a transaction may be refused with for what it sees of others' changes."""
+
+TORN_ATTEMPTS: Final = 4
+"""Who is refused so often at once is wrong."""
 
 _AT_ONCE: Final = 3
 _SHORTEST_S: Final = 0.001

@@ -8,7 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from xenvirt.native import check, ffi, lib
+from xenvirt.native.extension import check, ffi, lib
 from xenvirt.xenstore.payloads import parse_strings
 
 PAGE_SIZE: Final = 4096

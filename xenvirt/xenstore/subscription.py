@@ -1,6 +1,5 @@
 """A watch, as an asynchronous iterator of the paths that changed."""
 
-import asyncio
 from types import TracebackType
 from typing import Self
 
@@ -8,6 +7,7 @@ from xenvirt.xenstore import requests
 from xenvirt.xenstore.errors import RequestError
 from xenvirt.xenstore.events import EventQueue
 from xenvirt.xenstore.session import Session
+from xenvirt.xenstore.wakeup import Wakeup
 
 
 class Watch:
@@ -36,7 +36,7 @@ class Watch:
         self._token = token
         self._request = requests.watch(path, token, depth)
         self._queue = EventQueue(path)
-        self._something = asyncio.Event()
+        self._something = Wakeup()
         self._registered = False
         self._ended = False
         self._refused: Exception | None = None
@@ -65,7 +65,6 @@ class Watch:
             if self._refused is not None:
                 raise self._refused
             self._session.check()
-            self._something.clear()
             await self._something.wait()
         return self._queue.take()
 
@@ -83,16 +82,16 @@ class Watch:
         self._registered = False
         self._ended = True
         self._watches.pop(self._token, None)
-        self._something.set()
+        self._something.wake()
 
     def put(self, path: str) -> None:
         """An event came."""
         self._queue.put(path)
-        self._something.set()
+        self._something.wake()
 
     def wake(self) -> None:
         """The connection is lost for good: whoever waits is to find out."""
-        self._something.set()
+        self._something.wake()
 
     def register_again(self) -> None:
         """There is a new connection, which has no watches."""
@@ -101,7 +100,7 @@ class Watch:
 
     def _refuse(self, error: Exception) -> None:
         self._refused = error
-        self._something.set()
+        self._something.wake()
 
     async def _register(self) -> None:
         # The first event may come right behind the reply.

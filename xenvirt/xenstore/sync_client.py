@@ -32,7 +32,7 @@ from xenvirt.xenstore.errors import (
 )
 from xenvirt.xenstore.events import EventQueue
 from xenvirt.xenstore.requests import Request
-from xenvirt.xenstore.retries import MAX_ATTEMPTS, pause_s
+from xenvirt.xenstore.retries import MAX_ATTEMPTS, TORN, TORN_ATTEMPTS, pause_s
 from xenvirt.xenstore.sync_connection import SyncConnection
 from xenvirt.xenstore.sync_nodes import SyncNodes
 
@@ -99,8 +99,14 @@ class SyncClient(SyncNodes):
     registered again, and transactions get StoreAgainError, as with `client.Client`.
     """
 
-    def __init__(self, path: str, *, reconnect_s: float | None = None) -> None:
-        self._connection = SyncConnection(lambda: _connect(path), reconnect_s)
+    def __init__(
+        self,
+        path: str,
+        *,
+        reconnect_s: float | None = None,
+        answer_s: float | None = None,
+    ) -> None:
+        self._connection = SyncConnection(lambda: _connect(path), reconnect_s, answer_s)
         self._last_token = 0
 
     @classmethod
@@ -156,13 +162,19 @@ class SyncClient(SyncNodes):
         Returns what it returned in the one that was committed. StoreAgainError after
         `attempts`, between which there are pauses that grow to 0.1 s. `idempotent`:
         done twice is as once, so do it again too if the connection was lost during
-        the commit; StoreUncertainError otherwise.
+        the commit; StoreUncertainError otherwise. StoreInvalidError and
+        StoreNotFoundError of `work` are raised when a few tries have come to them.
         """
-        failed = 0
+        failed = torn = 0
         while True:
             try:
                 with self.transaction() as transaction:
                     return work(transaction)
+            except TORN:
+                torn += 1
+                if torn >= TORN_ATTEMPTS:
+                    raise
+                continue
             except (StoreAgainError, StoreUncertainError) as error:
                 failed += 1
                 certain = isinstance(error, StoreAgainError)

@@ -48,11 +48,15 @@ class SyncConnection:
 
     `connect` makes a socket or raises StoreConnectionError. After a loss it is tried
     for `reconnect_s`, in which the store must also have answered; None: not at all.
+    `answer_s` is how long it may take to answer at first; None: nobody asks.
     What then becomes of requests is in session.py's table. `epoch` counts the losses.
     """
 
     def __init__(
-        self, connect: Callable[[], socket.socket], reconnect_s: float | None
+        self,
+        connect: Callable[[], socket.socket],
+        reconnect_s: float | None,
+        answer_s: float | None = None,
     ) -> None:
         self.epoch = 0
         self._connect = connect
@@ -62,6 +66,8 @@ class SyncConnection:
         self._registered: dict[str, Request[None]] = {}
         self._closed = False
         self._begin(connect())
+        if answer_s is not None:
+            self._ask_first(time.monotonic() + answer_s)
 
     def _begin(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -219,6 +225,14 @@ class SyncConnection:
                     self._queues[token].put(path)
             else:
                 self._replies.append(message)
+
+    def _ask_first(self, deadline: float) -> None:
+        """A store without descriptors lets one connect, and never answers."""
+        try:
+            self._introduce_ourselves(deadline)
+        except BaseException:
+            self.close()
+            raise
 
     def _reopen(self, loss: StoreConnectionError) -> None:
         """Connect again and register every watch; raises `loss` if that is not wanted.

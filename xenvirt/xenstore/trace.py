@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from xenvirt.abi.xs_wire import XsWire
-from xenvirt.native import lib
+from xenvirt.native.extension import lib
 from xenvirt.xenstore.payloads import text
 
 _HEADER: Final = Struct("<QQIIIIII")

@@ -7,9 +7,13 @@ from typing import Self
 from xenvirt.abi.xs_wire import XsWire
 from xenvirt.errors import LocalError
 from xenvirt.xenstore import requests
-from xenvirt.xenstore.errors import StoreAgainError, StoreUncertainError
+from xenvirt.xenstore.errors import (
+    RequestError,
+    StoreAgainError,
+    StoreUncertainError,
+)
 from xenvirt.xenstore.nodes import Nodes
-from xenvirt.xenstore.retries import pause_s
+from xenvirt.xenstore.retries import TORN_ATTEMPTS, pause_s
 from xenvirt.xenstore.session import Session
 
 
@@ -85,6 +89,7 @@ class Attempts:
         self._attempts = attempts
         self._idempotent = idempotent
         self._failed = 0
+        self._torn = 0
         self._transaction: Transaction | None = None
 
     async def __aenter__(self) -> Self:
@@ -96,8 +101,7 @@ class Attempts:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._transaction is not None:
-            self._transaction.abort()
+        self._abort()
 
     def __aiter__(self) -> Self:
         return self
@@ -113,12 +117,22 @@ class Attempts:
 
     def conflict(self, error: StoreAgainError | StoreUncertainError) -> None:
         """Count an attempt that failed; raises the error if it was the last one."""
-        if self._transaction is not None:
-            self._transaction.abort()
-            self._transaction = None
+        self._abort()
         self._failed += 1
         if self._failed >= self._attempts:
             raise error
+
+    def torn(self, error: RequestError) -> None:
+        """Count one that may have seen others' changes; raises after the last one."""
+        self._abort()
+        self._torn += 1
+        if self._torn >= TORN_ATTEMPTS:
+            raise error
+
+    def _abort(self) -> None:
+        if self._transaction is not None:
+            self._transaction.abort()
+            self._transaction = None
 
     async def _commit(self, transaction: Transaction) -> bool:
         self._transaction = None

@@ -17,7 +17,7 @@ from xenvirt.xenstore.framing import encode
 MIB = 1 << 20
 
 pytestmark = pytest.mark.skipif(
-    "libasan" in os.environ.get("LD_PRELOAD", ""),
+    "libasan" in os.environ.get("XENVIRT_PRELOAD", ""),
     reason="the sanitizer keeps what is freed",
 )
 

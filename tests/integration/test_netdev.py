@@ -6,6 +6,7 @@ and addresses need not be unique, and everything goes with the namespace:
     host | xvt<pid>-<n>: xvt0 (TAP) [- xvbr0 (bridge)]
 """
 
+import asyncio
 import ipaddress
 import itertools
 import os
@@ -16,9 +17,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import uvloop
 
+from tests.integration.daemons import eventually
 from xenvirt.errors import (
     LocalError,
     NotFoundError,
@@ -27,6 +31,8 @@ from xenvirt.errors import (
     XenvirtError,
 )
 from xenvirt.netdev import addresses, links, namespaces, tap
+from xenvirt.netdev.monitor import LinkMonitor, LinkState
+from xenvirt.netdev.operstate import wait_until_up
 from xenvirt.vif.plug import BUILTIN_BRIDGE, plug
 
 pytestmark = pytest.mark.root
@@ -131,6 +137,90 @@ def test_the_carrier_follows(tap_fd: int) -> None:
     assert "LOWER_UP" in link_text()
 
 
+def test_an_interface_is_waited_for_unless_it_is_down(tap_fd: int) -> None:
+    assert not wait_until_up(TAP, 60)
+    tap.set_carrier(tap_fd, False)
+    links.configure(TAP, up=True)
+    assert not wait_until_up(TAP, 0.1)
+    plugging = threading.Timer(0.1, tap.set_carrier, (tap_fd, True))
+    plugging.start()
+    try:
+        assert wait_until_up(TAP, 60)
+    finally:
+        plugging.join()
+    assert not wait_until_up("none", 60)
+
+
+def ip_batch(*commands: str) -> None:
+    subprocess.run(
+        ["ip", "-batch", "-"], check=True, input="\n".join(commands), text=True
+    )
+
+
+def flood(ifname: str) -> list[str]:
+    """Changes of an interface that are more than a socket keeps."""
+    return [f"link set {ifname} mtu {mtu}" for mtu in range(1000, 1500)]
+
+
+def test_an_interface_is_waited_for_over_a_flood_of_changes(
+    tap_fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bridge()
+    tap.set_carrier(tap_fd, False)
+    links.configure(TAP, up=True)
+
+    def held_up() -> Any:
+        monkeypatch.undo()
+        ip_batch(*flood(BRIDGE))
+        tap.set_carrier(tap_fd, True)
+        eventually(lambda: "state UP" in link_text(), "it is not up")
+        return select.poll()
+
+    monkeypatch.setattr(select, "poll", held_up)
+    assert wait_until_up(TAP, 5)
+
+
+@pytest.mark.parametrize("count", [2, 200])
+def test_a_monitor_knows_what_happened_in_a_flood_of_changes(
+    home: str, count: int
+) -> None:
+    make_bridge()
+    names = [f"xvb{number}" for number in range(count)]
+    ip_batch(*(f"link add {name} type bridge" for name in names))
+    known: list[str | None] = [""] * count
+    told = asyncio.Event()
+
+    def follow(monitor: LinkMonitor, number: int) -> None:
+        def changed(state: LinkState | None) -> None:
+            known[number] = state.name if state is not None else None
+            told.set()
+
+        monitor.follow(socket.if_nametoindex(names[number]), changed)
+
+    async def until(wanted: list[str | None]) -> None:
+        async with asyncio.timeout(5):
+            while known != wanted:
+                told.clear()
+                await told.wait()
+
+    async def main() -> None:
+        monitor = LinkMonitor()
+        for number in range(count):
+            follow(monitor, number)
+        await until([*names])
+        # It holds up the loop.
+        ip_batch(
+            *flood(BRIDGE), f"link delete {names[0]}", f"link set {names[-1]} name new"
+        )
+        await until([None, *names[1:-1], "new"])
+        # It follows them still.
+        ip_batch("link set new name newer")
+        await until([None, *names[1:-1], "newer"])
+        monitor.close()
+
+    uvloop.run(main())
+
+
 def link_text() -> str:
     command = ["ip", "link", "show", TAP]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -154,6 +244,57 @@ def test_a_tap_goes_with_its_descriptor_unless_it_persists(home: str) -> None:
     assert not links.exists(TAP)
 
 
+def test_a_multi_queue_tap_keeps_its_queues_in_order(home: str) -> None:
+    fds = [tap.open_tap(TAP, persist=False, multi_queue=True)]
+    try:
+        links.configure(TAP, alias="xenvirt test", qdisc="noqueue", up=True)
+        tap.set_carrier(fds[0], False)
+        fds += [tap.open_queue(TAP, carrier=False) for _ in range(2)]
+        # Linux tells of a carrier that comes and goes once a second.
+        eventually(lambda: "NO-CARRIER" in link_text(), "has a carrier")
+        fds.append(tap.open_queue(TAP, carrier=True))
+        eventually(lambda: "LOWER_UP" in link_text(), "has no carrier")
+        assert "qdisc noqueue" in link_text()
+        tap.set_queue(fds[3], False)
+        assert held_queues() == 3
+        tap.set_queue(fds[3], True)
+        assert held_queues() == 4
+        # Somebody else would become a fifth queue of it, and get frames.
+        with pytest.raises(LocalError, match="another process holds it"):
+            tap.open_tap(TAP, persist=False, multi_queue=True)
+        assert held_queues() == 4
+    finally:
+        for fd in reversed(fds):
+            os.close(fd)
+    assert not links.exists(TAP)
+
+
+def held_queues() -> int:
+    link = links.get(TAP)
+    assert link is not None
+    return link.tap_queues
+
+
+@pytest.mark.parametrize("was", [False, True])
+def test_a_tap_that_is_taken_up_stays_of_its_kind(home: str, was: bool) -> None:
+    fd = tap.open_tap(TAP, persist=False, multi_queue=was)
+    links.configure(TAP, alias="xenvirt test")
+    tap.set_persist(fd, True)
+    os.close(fd)
+    for wanted in (not was, was):
+        again = tap.open_tap(TAP, persist=wanted is not was, multi_queue=wanted)
+        assert tap.is_multi_queue(again) is was
+        os.close(again)
+    assert not links.exists(TAP)
+
+
+def test_a_kernel_without_that_qdisc_keeps_its_own(tap_fd: int) -> None:
+    links.configure(TAP, qdisc="nosuch", up=True)
+    link = links.get(TAP)
+    assert link is not None
+    assert link.up
+
+
 def test_a_tap_that_is_held_is_refused(tap_fd: int) -> None:
     with pytest.raises(LocalError, match="another process holds it"):
         tap.open_tap(TAP, persist=False)
@@ -165,6 +306,14 @@ def test_a_tap_of_somebody_else_is_refused_and_left_alone(home: str) -> None:
         tap.open_tap(TAP, persist=False)
     assert f"ip link delete {TAP}" in caught.value.hint
     assert links.exists(TAP)
+
+
+@pytest.mark.parametrize("owner", ["/run/a", "/run/another/of/it"])
+def test_a_tap_of_another_run_directory_is_refused(tap_fd: int, owner: str) -> None:
+    tap.set_persist(tap_fd, True)
+    links.configure(TAP, alias=links.alias("/run/another", "1/0 backend"))
+    with pytest.raises(LocalError, match="is of xenvirt /run/another 1/0 backend"):
+        tap.open_tap(TAP, persist=False, owner=owner)
 
 
 def test_an_interface_of_ours_that_is_no_tap_is_refused(home: str) -> None:

@@ -1,24 +1,32 @@
 """Network interfaces by name: look, configure, delete, and whose they are."""
 
+import contextlib
 import errno
+import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
 from xenvirt.errors import LocalError, NotFoundError
+from xenvirt.netdev import rtnetlink
 from xenvirt.netdev.ifname import check_ifname
-from xenvirt.netdev.netlink import NetlinkRefusedError, conversation, link_index
+from xenvirt.netdev.netlink import NetlinkRefusedError, conversation, refusals
+from xenvirt.netdev.rtnetlink import IFF_UP, Rtnetlink
 
 ALIAS_PREFIX: Final = "xenvirt "
 """How the alias of every interface begins that xenvirt made and may delete."""
 
-_IFF_UP: Final = 1
 _IN6_ADDR_GEN_MODE_EUI64: Final = 0
 _IN6_ADDR_GEN_MODE_NONE: Final = 1
+_STATE: Final = {True: "up", False: "down", None: None}
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An interface; `mtu` in bytes without the Ethernet header."""
+    """An interface; `mtu` in bytes without the Ethernet header.
+
+    `tap_queues` are the descriptors that processes hold of a multi-queue TAP; 0 for
+    any other interface.
+    """
 
     name: str
     index: int
@@ -27,6 +35,7 @@ class Link:
     up: bool
     master: str | None
     alias: str
+    tap_queues: int = 0
 
     @property
     def is_ours(self) -> bool:
@@ -36,7 +45,10 @@ class Link:
 
 def exists(name: str) -> bool:
     """Say whether the namespace has an interface `name`."""
-    return get(name) is not None
+    try:
+        return socket.if_nametoindex(name) > 0
+    except OSError:
+        return False
 
 
 def get(name: str) -> Link | None:
@@ -62,38 +74,47 @@ def configure(
     alias: str | None = None,
     ipv6_noise: bool | None = None,
     gso_max_size: int | None = None,
+    qdisc: str | None = None,
 ) -> None:
     """Set what is given; None leaves it as it is, `master=""` takes it off a bridge.
 
     `ipv6_noise=False` keeps the kernel from giving the interface a link-local
     address, and with it from sending NS, RS and MLD when it goes up; addresses
-    can still be added. `gso_max_size` is of a whole packet, in bytes. Raises
+    can still be added. `gso_max_size` is of a whole packet, in bytes. `qdisc` is
+    the root one's kind; a kernel that does not take it keeps its own. Raises
     NotFoundError for `name` or `master`, and NetlinkRefusedError for a value that
     the driver does not take.
     """
-    wanted: dict[str, object] = {}
+    wanted = b""
     if mac is not None:
-        wanted["address"] = mac
+        wanted += rtnetlink.attribute(rtnetlink.IFLA_ADDRESS, _mac_bytes(mac))
     if mtu is not None:
-        wanted["mtu"] = mtu
+        wanted += rtnetlink.number(rtnetlink.IFLA_MTU, mtu)
     if alias is not None:
-        wanted["ifalias"] = alias
+        wanted += rtnetlink.text(rtnetlink.IFLA_IFALIAS, alias)
     if gso_max_size is not None:
-        wanted["gso_max_size"] = gso_max_size
-    if up is not None:
-        wanted["state"] = "up" if up else "down"
-    words = " ".join(f"{key} {value}" for key, value in wanted.items())
+        wanted += rtnetlink.number(rtnetlink.IFLA_GSO_MAX_SIZE, gso_max_size)
+    index = _index(name)
+    if master is not None:
+        master_index = _index(master) if master else 0
+        wanted += rtnetlink.number(rtnetlink.IFLA_MASTER, master_index)
 
-    with conversation(f"configure {name} {words}".rstrip()) as ipr:
-        index = link_index(ipr, name)
-        if master is not None:
-            wanted["master"] = link_index(ipr, master) if master else 0
+    asked = {"address": mac, "mtu": mtu, "ifalias": alias, "master": master}
+    asked |= {"gso_max_size": gso_max_size, "state": _STATE[up]}
+    words = [f"{key} {value}" for key, value in asked.items() if value is not None]
+    what = " ".join(["configure", name, *words])
+    with refusals(what), contextlib.closing(Rtnetlink()) as kernel:
         if ipv6_noise is not None:
             # In a message of its own: the kernel handles IFLA_AF_SPEC last, when
             # `up` has already made the noise.
-            ipr.link("set", index=index, IFLA_AF_SPEC=_addr_gen_mode(ipv6_noise))
-        if wanted:
-            ipr.link("set", index=index, **wanted)
+            kernel.set_link(index, _addr_gen_mode(ipv6_noise), up=None)
+        if qdisc is not None:
+            # Before `up`, which would make one for each of a TAP's 256 queues. A
+            # kernel without CONFIG_NET_SCHED has none.
+            with contextlib.suppress(OSError):
+                kernel.set_qdisc(index, qdisc)
+        if wanted or up is not None:
+            kernel.set_link(index, wanted, up=up)
 
 
 def delete(name: str) -> None:
@@ -112,12 +133,37 @@ def alias(owner: str, what: str) -> str:
     return f"{ALIAS_PREFIX}{owner} {what}"
 
 
+def netns_alias(owner: str, name: str) -> str:
+    """Return the alias of the loopback interface in a namespace that `owner` made."""
+    return alias(owner, f"namespace {name}")
+
+
 def owned(owner: str) -> list[str]:
     """Name the namespace's interfaces that the daemon in `owner` had made."""
-    with conversation("list interfaces") as ipr:
-        links = [_link(message, master=None) for message in ipr.get_links()]
+    return list(whats(owner))
+
+
+def whats(owner: str) -> dict[str, str]:
+    """Return the same, each with what it is: the `what` of its alias."""
     prefix = alias(owner, "")
-    return [link.name for link in links if link.alias.startswith(prefix)]
+    return {
+        name: text.removeprefix(prefix)
+        for name, text in aliases().items()
+        if text.startswith(prefix)
+    }
+
+
+def aliases() -> dict[str, str]:
+    """Return the alias of each of the namespace's interfaces that has one, by name."""
+    with refusals("list interfaces"), contextlib.closing(Rtnetlink()) as kernel:
+        return kernel.aliases()
+
+
+def named(alias: str) -> str | None:
+    """Return the name of the namespace's interface with that alias, if there is one."""
+    with conversation("list interfaces") as ipr:
+        found = (_link(message, master=None) for message in ipr.get_links())
+        return next((link.name for link in found if link.alias == alias), None)
 
 
 def require_bridge(name: str) -> Link:
@@ -147,10 +193,22 @@ def _find(ipr: Any, name: str) -> Any:
     return None
 
 
-def _addr_gen_mode(noise: bool) -> dict[str, object]:
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise NotFoundError(f"there is no interface {name}") from None
+
+
+def _mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _addr_gen_mode(noise: bool) -> bytes:
     mode = _IN6_ADDR_GEN_MODE_EUI64 if noise else _IN6_ADDR_GEN_MODE_NONE
-    ipv6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", mode)]}
-    return {"attrs": [("AF_INET6", ipv6)]}
+    inner = rtnetlink.attribute(rtnetlink.IFLA_INET6_ADDR_GEN_MODE, bytes([mode]))
+    ipv6 = rtnetlink.attribute(socket.AF_INET6, inner)
+    return rtnetlink.attribute(rtnetlink.IFLA_AF_SPEC, ipv6)
 
 
 def _link(message: Any, *, master: str | None) -> Link:
@@ -159,7 +217,16 @@ def _link(message: Any, *, master: str | None) -> Link:
         index=message["index"],
         mac=message.get_attr("IFLA_ADDRESS") or "",
         mtu=message.get_attr("IFLA_MTU"),
-        up=bool(message["flags"] & _IFF_UP),
+        up=bool(message["flags"] & IFF_UP),
         master=master,
         alias=message.get_attr("IFLA_IFALIAS") or "",
+        tap_queues=_tap_queues(message),
     )
+
+
+def _tap_queues(message: Any) -> int:
+    info = message.get_attr("IFLA_LINKINFO")
+    data = info.get_attr("IFLA_INFO_DATA") if info else None
+    if data is None or info.get_attr("IFLA_INFO_KIND") != "tun":
+        return 0
+    return int(data.get_attr("IFLA_TUN_NUM_QUEUES") or 0)

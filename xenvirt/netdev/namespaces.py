@@ -10,27 +10,27 @@ import ctypes
 import errno
 import fcntl
 import os
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from xenvirt.errors import LocalError, NotFoundError, NotPermittedError, XenvirtError
+from xenvirt.netdev import rtnetlink
+from xenvirt.netdev.rtnetlink import Rtnetlink
 
 NETNS_DIR: Final = Path("/run/netns")
 
-_CLONE_NEWNET: Final = 0x40000000
+CLONE_NEWNET: Final = 0x40000000
 _MS_BIND: Final = 4096
 _MS_REC: Final = 16384
 _MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
-_THREAD_NETNS: Final = "/proc/thread-self/ns/net"
+THREAD_NETNS: Final = "/proc/thread-self/ns/net"
 
-_SIOCSIFFLAGS: Final = 0x8914
-_IFF_UP: Final = 1
-_IFREQ: Final = struct.Struct("16sH22x")
+_LOOPBACK_INDEX: Final = 1
+"""In every namespace: it is the first interface there."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (
@@ -42,14 +42,19 @@ _libc.mount.argtypes = (
 )
 
 
-def create(name: str) -> None:
-    """Make the namespace, its loopback interface up.
+def create(
+    name: str, alias: str = "", put: Callable[[Path], None] | None = None
+) -> None:
+    """Make the namespace, its loopback interface up and with `alias`, if one is given.
 
-    Raises LocalError if the name is taken or not valid, NotPermittedError.
-    Nothing is left behind when it fails.
+    It has its name only when it has that alias.
+
+    `put` mounts one on a file; None: `put_new`. Raises
+    LocalError if the name is taken or not valid, NotPermittedError. Nothing is left
+    behind when it fails.
     """
     path = _path(name)
-    with _errors(f"cannot create network namespace {name}"):
+    with errors(f"cannot create network namespace {name}"):
         _share_directory()
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
@@ -59,7 +64,7 @@ def create(name: str) -> None:
                 hint=f"choose another name, or: ip netns delete {name}",
             ) from error
         try:
-            _in_new_thread(lambda: _unshare_onto(path))
+            (put or partial(put_new, alias=alias))(path)
         except BaseException:
             path.unlink()
             raise
@@ -73,7 +78,7 @@ def delete(name: str) -> None:
     """
     path = _path(name)
     what = f"cannot delete network namespace {name}"
-    with _errors(what), contextlib.suppress(FileNotFoundError):
+    with errors(what), contextlib.suppress(FileNotFoundError):
         _unmount(path)
         path.unlink()
 
@@ -96,10 +101,10 @@ def enter(name: str) -> None:
 
     Threads that it starts later are there too. Raises NotFoundError.
     """
-    with _errors(f"cannot enter network namespace {name}"):
-        fd = _open(name)
+    with errors(f"cannot enter network namespace {name}"):
+        fd = open_named(name)
         try:
-            _setns(fd)
+            setns(fd, CLONE_NEWNET)
         finally:
             os.close(fd)
 
@@ -111,13 +116,13 @@ def inside(name: str) -> Iterator[None]:
     Sockets and TAPs that are opened in the block stay in it. The block must not
     `await`: other tasks of the thread would find themselves in the namespace.
     """
-    home = os.open(_THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(name)
         try:
             yield
         finally:
-            _setns(home)
+            setns(home, CLONE_NEWNET)
     finally:
         os.close(home)
 
@@ -131,7 +136,8 @@ def _path(name: str) -> Path:
     return NETNS_DIR / name
 
 
-def _open(name: str) -> int:
+def open_named(name: str) -> int:
+    """Open the namespace; the caller owns the descriptor. NotFoundError, OSError."""
     try:
         return os.open(_path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -161,12 +167,31 @@ def _share_directory() -> None:
         os.close(fd)
 
 
-def _unshare_onto(path: Path) -> None:
+def put_new(path: Path, alias: str) -> None:
+    """Mount a new namespace on the file `path`, as `unshare` makes it; OSError."""
+    _in_new_thread(lambda: _unshare_onto(path, alias))
+
+
+def _unshare_onto(path: Path, alias: str) -> None:
     """Put the calling thread into a new namespace and mount that on `path`."""
-    _check(_libc.unshare(_CLONE_NEWNET))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", _IFF_UP))
-    _mount(Path(_THREAD_NETNS), path, _MS_BIND)
+    unshare(CLONE_NEWNET, alias)
+    put(Path(THREAD_NETNS), path)
+
+
+def unshare(flags: int, alias: str) -> None:
+    """Put the calling thread into new namespaces, one of them of the network; OSError.
+
+    Its loopback interface is up, and has `alias` unless that is empty.
+    """
+    _check(_libc.unshare(flags))
+    attributes = rtnetlink.text(rtnetlink.IFLA_IFALIAS, alias) if alias else b""
+    with contextlib.closing(Rtnetlink()) as kernel:
+        kernel.set_link(_LOOPBACK_INDEX, attributes, up=True)
+
+
+def put(namespace: Path, path: Path) -> None:
+    """Mount a namespace, a file that stands for it, on the file `path`; OSError."""
+    _mount(namespace, path, _MS_BIND)
 
 
 def _in_new_thread(function: Callable[[], None]) -> None:
@@ -186,8 +211,9 @@ def _in_new_thread(function: Callable[[], None]) -> None:
         raise failures[0]
 
 
-def _setns(fd: int) -> None:
-    _check(_libc.setns(fd, _CLONE_NEWNET))
+def setns(fd: int, kind: int) -> None:
+    """Move the calling thread into a namespace of that kind; OSError."""
+    _check(_libc.setns(fd, kind))
 
 
 def _mount(source: Path | None, target: Path, flags: int) -> None:
@@ -218,7 +244,8 @@ def _check(result: int) -> None:
 
 
 @contextlib.contextmanager
-def _errors(what: str) -> Iterator[None]:
+def errors(what: str) -> Iterator[None]:
+    """Raise an OSError of the block in words: `what` could not be done."""
     try:
         yield
     except PermissionError as error:

@@ -32,18 +32,29 @@ def conversation(what: str) -> Iterator[Any]:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
+    with refusals(what):
+        try:
+            with IPRoute() as ipr:
+                yield ipr
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from error
+
+
+@contextlib.contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Raise an OSError of the block as `conversation` does a refusal of `what`."""
     try:
-        with IPRoute() as ipr:
-            yield ipr
-    except NetlinkError as error:
-        if error.code in (errno.EPERM, errno.EACCES):
+        yield
+    except OSError as error:
+        number = error.errno or errno.EIO
+        if number in (errno.EPERM, errno.EACCES):
             raise NotPermittedError(
                 f"cannot {what}",
                 cause=f"user {os.geteuid()} has no CAP_NET_ADMIN in this network "
                 "namespace",
                 hint="run it as root, with sudo",
             ) from error
-        raise NetlinkRefusedError(f"cannot {what}", error.code) from error
+        raise NetlinkRefusedError(f"cannot {what}", number) from error
 
 
 def link_index(ipr: Any, name: str) -> int:

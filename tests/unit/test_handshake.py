@@ -59,6 +59,19 @@ def test_a_frontend_that_closes_and_connects_again() -> None:
     assert seen(handshake, 4) == [Connect(), CONNECTED]
 
 
+def test_one_that_has_moved_on_is_not_connected() -> None:
+    handshake = connected()
+    for action in handshake.frontend_changed(XenbusState.INITIALISING, online=True):
+        assert action != Connect()
+    walk = handshake.frontend_changed(XenbusState.CONNECTED, online=True)
+    assert next(walk) == Connect()
+    handshake.withdrawn()
+    assert list(walk) == []
+    assert handshake.state is XenbusState.INIT_WAIT
+    assert seen(handshake, 1) == []
+    assert seen(handshake, 4) == [Connect(), CONNECTED]
+
+
 def test_merged_states_are_walked_one_by_one() -> None:
     assert seen(connected(), 6) == [Disconnect(), CLOSING, CLOSED]
     assert seen(connected(), 1) == [Disconnect(), CLOSING, CLOSED, INIT_WAIT]
@@ -74,9 +87,27 @@ def test_closed_unregisters_only_when_the_toolstack_said_offline(online: bool) -
     assert (Unregister() in actions) is not online
 
 
+@pytest.mark.parametrize("text", ["9", "abc", "", "-4", "x" * 3000])
+def test_a_state_that_is_none_is_fatal(text: str) -> None:
+    handshake = BackHandshake(XenbusState.INIT_WAIT)
+    fatal = Fatal(22, f"saw state {text[:32]} at frontend")
+    assert list(handshake.frontend_wrote(text, online=True)) == [fatal]
+    assert list(handshake.frontend_wrote("1", online=True)) == [CLOSED, INIT_WAIT]
+
+
+@pytest.mark.parametrize("text", [None, "0"])
+def test_a_frontend_that_is_gone_has_no_state(text: str | None) -> None:
+    actions = [*connected().frontend_wrote(text, online=True)]
+    assert actions == [Disconnect(), CLOSING, CLOSED, Unregister()]
+
+
 @pytest.mark.parametrize("state", [2, 7, 8])
 def test_a_state_that_no_frontend_may_show_is_fatal(state: int) -> None:
-    assert seen(connected(), state) == [Fatal(22, f"saw state {state} at frontend")]
+    fatal = Fatal(22, f"saw state {state} at frontend")
+    assert seen(connected(), state) == [Disconnect(), fatal]
+    handshake = BackHandshake(XenbusState.INIT_WAIT)
+    assert seen(handshake, state) == [fatal]
+    assert seen(handshake, 1) == [CLOSED, INIT_WAIT]
 
 
 def test_initialised_changes_nothing() -> None:

@@ -30,6 +30,14 @@ class Appeared:
     nodename: str
     ids: tuple[int, ...]
     state: XenbusState
+    taken_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What was there at first: the ids of each device. It comes ahead of these."""
+
+    ids: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +54,28 @@ class Bus:
         self._store = store
         self._root = root
         self._nr_ids = nr_ids
-        self._known: set[str] = set()
+        self._known: dict[str, bool] = {}
+        """By nodename, whether the device has been in another state than its first."""
 
-    async def events(self) -> AsyncIterator[Appeared | Vanished]:
+    async def events(self) -> AsyncIterator[Scanned | Appeared | Vanished]:
         """What is there at first, then every change."""
         async with self._store.watch(self._root) as watch:
             scanned = False
             async for path in watch:
                 if not scanned or path == self._root:
-                    nodenames = await self._scan()
+                    nodenames, made = await self._scan(), None
                     taking_over = not scanned
                     scanned = True
+                    if taking_over:
+                        ids = (_ids(nodename, self._nr_ids) for nodename in nodenames)
+                        yield Scanned(tuple(filter(None, ids)))
                 else:
-                    nodenames = self._device_of(path)
+                    nodenames, made = self._device_of(path), path
                     taking_over = False
                 for nodename in nodenames:
-                    event = await self._look(nodename, taking_over=taking_over)
-                    if event is not None:
+                    async for event in self._look(
+                        nodename, taking_over=taking_over, made=nodename == made
+                    ):
                         yield event
 
     async def look_again(self, event: Appeared) -> Appeared:
@@ -79,7 +92,7 @@ class Bus:
                 for parent in found
                 for child in await self._children(parent)
             ]
-        return sorted(found, key=_numerically) + sorted(self._known - set(found))
+        return sorted(found, key=_numerically) + sorted(self._known.keys() - found)
 
     async def _children(self, path: str) -> list[str]:
         try:
@@ -88,34 +101,44 @@ class Bus:
             return []
 
     def _device_of(self, path: str) -> list[str]:
-        """The device directory that an event's path lies in, or those below it."""
+        """The device directory of an event's path, or those below it.
+
+        Within a directory only the state says that the device comes or goes; the
+        dozens of other nodes are no reason to look.
+        """
         parts = path.split("/")
         depth = 2 + self._nr_ids
         if len(parts) > 1 and parts[1] != DEVICE_TYPE:
+            return []
+        if len(parts) > depth and parts[depth:] != ["state"]:
             return []
         if len(parts) >= depth:
             return ["/".join(parts[:depth])]
         return sorted(n for n in self._known if n.startswith(f"{path}/"))
 
     async def _look(
-        self, nodename: str, *, taking_over: bool
-    ) -> Appeared | Vanished | None:
+        self, nodename: str, *, taking_over: bool, made: bool
+    ) -> AsyncIterator[Appeared | Vanished]:
+        """Compare a device with what is known; `made`: its node came or went.
+
+        Who removes a device and makes it anew may have done both before we look.
+        """
         state_text = await read_optional(self._store, f"{nodename}/state")
-        if state_text is None:
-            if nodename not in self._known:
-                return None
-            self._known.remove(nodename)
-            return Vanished(nodename)
-        if nodename in self._known:
-            return None
         state = XenbusState.parse(state_text)
-        if state is not XenbusState.INITIALISING and not taking_over:
-            return None
+        first = state is XenbusState.INITIALISING
+        if nodename in self._known:
+            anew = made and first and self._known[nodename]
+            if state_text is not None and not anew:
+                self._known[nodename] |= not first
+                return
+            del self._known[nodename]
+            yield Vanished(nodename)
+        if state_text is None or not (first or taking_over):
+            return
         ids = _ids(nodename, self._nr_ids)
-        if ids is None:
-            return None
-        self._known.add(nodename)
-        return Appeared(nodename, ids, state)
+        if ids is not None:
+            self._known[nodename] = not first
+            yield Appeared(nodename, ids, state, taking_over)
 
 
 def _ids(nodename: str, count: int) -> tuple[int, ...] | None:

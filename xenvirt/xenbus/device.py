@@ -2,9 +2,15 @@
 
 import errno as errno_module
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+)
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from xenvirt.abi.ids import DomId
 from xenvirt.abi.xenbus import XenbusState
@@ -18,6 +24,9 @@ from xenvirt.xenstore.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+_SWITCHED: Final = {state: f"%s: %s -> {state.label}" for state in XenbusState}
+"""A kind of log line for each state: a vif may run through all of them ten times."""
 
 
 class DeviceFatalError(XenvirtError):
@@ -61,7 +70,7 @@ class XenbusDevice:
             await transaction.write(path, str(int(state)))
             return True
 
-        log.info("%s: %s -> %s", self.label, self.state.label, state.label)
+        log.info(_SWITCHED[state], self.label, self.state.label)
         self.state = state
         return await self.store.transact(write, idempotent=True)
 
@@ -75,22 +84,38 @@ class XenbusDevice:
 
     async def otherend_state(self) -> XenbusState:
         """The other end's state; UNKNOWN when it is gone or unreadable."""
-        try:
-            return XenbusState.parse(await self.read_otherend("state"))
-        except StoreAccessError:
-            return XenbusState.UNKNOWN
+        return XenbusState.parse(await self._otherend_state_text())
 
-    async def otherend_states(self) -> AsyncIterator[XenbusState]:
+    async def otherend_states(self) -> AsyncGenerator[XenbusState, None]:
         """The other end's state now and after every event.
 
         An event is a hint: the state is read again, and some may have merged.
         """
+        async for text in self.otherend_state_texts():
+            yield XenbusState.parse(text)
+
+    async def otherend_state_texts(self) -> AsyncGenerator[str | None, None]:
+        """The same as the other end wrote it; None when it is gone."""
         async with self.store.watch(f"{self.otherend}/state") as watch:
             async for _ in watch:
-                yield await self.otherend_state()
+                yield await self._otherend_state_text()
 
-    async def write_if_there(self, pairs: Iterable[tuple[str, str]]) -> bool:
-        """Write keys of the own node in one transaction; False when it is gone."""
+    async def _otherend_state_text(self) -> str | None:
+        try:
+            return await self.read_otherend("state")
+        except StoreAccessError:
+            return None
+
+    async def write_if_there(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        in_place_of: Collection[str] = (),
+    ) -> bool:
+        """Write keys of the own node in one transaction; False when it is gone.
+
+        Those of `in_place_of` that are there are removed first.
+        """
         pairs = tuple(pairs)
 
         async def write(transaction: Transaction) -> bool:
@@ -98,6 +123,10 @@ class XenbusDevice:
                 await transaction.read(f"{self.nodename}/state")
             except StoreNotFoundError:
                 return False
+            if in_place_of:
+                for key in await transaction.ls(self.nodename):
+                    if key in in_place_of:
+                        await transaction.rm(f"{self.nodename}/{key}")
             for key, value in pairs:
                 await transaction.write(f"{self.nodename}/{key}", value)
             return True
@@ -118,6 +147,25 @@ class XenbusDevice:
                 refused.errno_name,
             )
 
+    async def clear_error(self) -> None:
+        """Remove what `error` has left, and directories that are empty then.
+
+        For a device that works again: an error that is there is one of now.
+        """
+        path = f"error/{self.nodename}/error"
+        if await read_optional(self.store, path) is None:
+            return
+        await self.store.rm(path)
+        # `error` itself is the domain's, and stays.
+        while (path := path.rpartition("/")[0]) != "error":
+            try:
+                if await self.store.ls(path):
+                    return
+                await self.store.rm(path)
+            except StoreNotFoundError:
+                # Another vif's error was the last one there, and was cleared as well.
+                continue
+
     async def fatal(self, number: int, message: str) -> None:
         """`error`, and this end goes to Closing (xenbus_dev_fatal)."""
         await self.error(number, message)
@@ -137,7 +185,8 @@ class XenbusDevice:
         except XenvirtError as error:
             await self.fatal(errno_module.EIO, str(error))
         except OSError as error:
-            await self.fatal(error.errno or errno_module.EIO, str(error))
+            number = error.errno or errno_module.EIO
+            await self.fatal(number, error.strerror or str(error))
         else:
             return True
         return False

@@ -45,6 +45,10 @@ BACK_WANTED: Final[Mapping[XenbusState, XenbusState | None]] = {
 """What the backend wants when it sees the frontend in a state; any other is fatal."""
 
 
+IN_USE: Final = frozenset({INIT_WAIT, INITIALISED, CONNECTED})
+"""States of an end that has made what the device needs, and not let go of it."""
+
+
 class FrontReaction(Enum):
     """What the frontend does when the backend changes."""
 

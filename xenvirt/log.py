@@ -10,6 +10,8 @@ import stat
 import sys
 from typing import Final
 
+from xenvirt.log_limit import LimitedHandler
+
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03d %(xv_process)s[%(process)d] %(message)s"
 TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 
@@ -31,15 +33,21 @@ class _PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.xv_process = self._process
-        text = super().format(record)
-        lines = [
-            "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-            for line in text.split("\n")
-        ]
+        # What is not in the first line is a traceback, which may quote a peer as well.
+        first, *others = map(_printable, super().format(record).split("\n"))
+        lines = [first, *(f"  {line}" for line in others)]
         if self._journal:
             priority = _JOURNAL_PRIORITY.get(record.levelno, 6)
             return "\n".join(f"<{priority}>{line}" for line in lines)
         return "\n".join(lines)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """A message is one line: what a peer wrote must not look like another."""
+        return _printable(super().formatMessage(record))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def setup(process: str, *, debug: bool = False) -> None:
@@ -59,7 +67,7 @@ def setup(process: str, *, debug: bool = False) -> None:
     root = logging.getLogger()
     for handler in handlers:
         handler.addFilter(_is_not_netlink_chatter)
-    root.handlers[:] = handlers
+    root.handlers[:] = [LimitedHandler(handlers)]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
 
 

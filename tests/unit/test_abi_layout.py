@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from xenvirt.abi import gnttab, ids, netif, xenbus, xs_wire
-from xenvirt.native import ffi, lib
+from xenvirt.native.extension import ffi, lib
 
 XEN_HEADERS: Final = Path("/usr/include/xen")
 

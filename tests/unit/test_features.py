@@ -2,7 +2,7 @@
 
 import pytest
 
-from xenvirt.native import PeerFeatures
+from xenvirt.native.queue import PeerFeatures
 from xenvirt.vif import features
 
 ALL = PeerFeatures(
@@ -66,6 +66,11 @@ def test_keys_are_written_in_the_real_drivers_order() -> None:
         "feature-multicast-control",
         "feature-dynamic-multicast-control",
     ]
+    assert features.back_keys_apart(max_queues=4) == {
+        "feature-split-event-channels": "1",
+        "multi-queue-max-queues": "4",
+        "feature-ctrl-ring": "0",
+    }
     assert list(features.back_keys_apart()) == [
         "feature-split-event-channels",
         "multi-queue-max-queues",

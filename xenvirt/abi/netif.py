@@ -59,3 +59,5 @@ ETH_HLEN: Final = 14
 ETH_MIN_MTU: Final = 68
 NETIF_MAX_MTU: Final = XEN_NETIF_MAX_TX_SIZE - ETH_HLEN
 """65,521: the largest frame less its Ethernet header."""
+MAX_QUEUES_DEFAULT: Final = 8
+"""The most queues of a vif, as in Linux's drivers unless they are told otherwise."""

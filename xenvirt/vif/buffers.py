@@ -8,7 +8,7 @@ from typing import Final
 from xenvirt.abi.ids import Gref
 from xenvirt.abi.netif import NET_RX_RING_SIZE, NET_TX_RING_SIZE
 from xenvirt.hypervisor.interface import GrantedPages
-from xenvirt.native import FrontBuffers
+from xenvirt.native.queue import FrontBuffers
 
 NR_RINGS: Final = 2
 QUEUE_PAGES: Final = NR_RINGS + NET_TX_RING_SIZE + NET_RX_RING_SIZE

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from xenvirt.abi.netif import NETIF_MAX_MTU
-from xenvirt.native import PeerFeatures
+from xenvirt.native.queue import PeerFeatures
 
 ETH_DATA_LEN: Final = 1500
 """The MTU of an end whose peer takes single slots only, as in xen-netfront."""
 
 
 SPLIT_EVENT_CHANNELS: Final = "feature-split-event-channels"
+
+MAX_QUEUES: Final = "multi-queue-max-queues"
+NUM_QUEUES: Final = "multi-queue-num-queues"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ FEATURES: Final = (
     Feature("feature-multicast-control", "0", None, "0"),
     Feature("feature-dynamic-multicast-control", "0", None, "0"),
     Feature(SPLIT_EVENT_CHANNELS, "1", None, "0", "split", apart=True),
-    Feature("multi-queue-max-queues", "1", None, "1", apart=True),
+    Feature(MAX_QUEUES, "1", None, "1", apart=True),
     Feature("feature-ctrl-ring", "0", None, "0", apart=True),
 )
 
@@ -83,11 +86,14 @@ def back_keys(without: frozenset[str] = frozenset()) -> dict[str, str]:
     return _written(values, without)
 
 
-def back_keys_apart(without: frozenset[str] = frozenset()) -> dict[str, str]:
+def back_keys_apart(
+    without: frozenset[str] = frozenset(), *, max_queues: int = 1
+) -> dict[str, str]:
     """What it writes after those, one by one."""
     written = {
         f.key: "0" if f.group in without else f.back for f in FEATURES if f.apart
     }
+    written[MAX_QUEUES] = str(max_queues)
     return {key: value for key, value in written.items() if value is not None}
 
 

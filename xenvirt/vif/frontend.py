@@ -9,28 +9,30 @@ import errno
 import logging
 import re
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from xenvirt.abi.ids import DevId, DomId
 from xenvirt.abi.xenbus import XenbusState
-from xenvirt.errors import HypercallError
-from xenvirt.hypervisor.interface import EventChannel, GrantedPages, Hypervisor
-from xenvirt.native import PeerFeatures, QueueIO, Worker, front_queue
-from xenvirt.vif import features
-from xenvirt.vif.buffers import READONLY, front_buffers, rx_ring_ref, tx_ring_ref
-from xenvirt.vif.channels import open_channels
-from xenvirt.vif.interface import Interface
-from xenvirt.vif.queue_stats import StatsPage
+from xenvirt.hypervisor.interface import Hypervisor
+from xenvirt.native.queue import PeerFeatures
+from xenvirt.netdev.monitor import LinkMonitor
+from xenvirt.vif import features, front_keys, queues, strays
+from xenvirt.vif.by_hand import ByHand
+from xenvirt.vif.end import End
+from xenvirt.vif.front_link import FrontLink
+from xenvirt.vif.interface import Interface, Setup
+from xenvirt.vif.mailbox import Mailbox
+from xenvirt.vif.workers import Workers
+from xenvirt.xenbus.bus import Appeared
 from xenvirt.xenbus.device import (
     DeviceFatalError,
     XenbusDevice,
-    raise_refused,
     read_mtu,
     read_required,
 )
-from xenvirt.xenbus.states import FrontReaction, front_reaction
+from xenvirt.xenbus.states import IN_USE, FrontReaction, front_reaction
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreConnectionError
 
@@ -38,6 +40,9 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """netfront waits in steps of 5 s for a backend that does not answer."""
+
+BEGIN_AGAIN_MAX: Final = 3
+"""How often a new process does not take a backend at its word that closes."""
 
 _MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _BACKEND_GONE: Final = (XenbusState.CLOSED, XenbusState.UNKNOWN)
@@ -47,80 +52,83 @@ _BACKEND_GONE: Final = (XenbusState.CLOSED, XenbusState.UNKNOWN)
 class FrontDomain:
     """What all vifs of a domain share.
 
-    `owner` is whose its interfaces are, by their alias.
+    `owner` is whose its interfaces are, by their alias, and `monitor` tells of them.
     """
 
     name: str
     owner: str
     hypervisor: Hypervisor
     store: Client
-    worker: Worker
-
-
-@dataclass(slots=True)
-class _Link:
-    """What a connected vif holds; `undo` lets go of it, last made first.
-
-    `channels` are the TX ring's and the RX ring's, or one for both.
-    """
-
-    channels: tuple[EventChannel, ...]
-    pages: GrantedPages
-    page: StatsPage
-    undo: AsyncExitStack
+    workers: Workers
+    monitor: LinkMonitor
 
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """What the backend wrote, and what we make of it."""
+    """What the backend wrote, and what we make of it.
+
+    `max_queues` is None if it has not said that there can be several.
+    """
 
     peer: PeerFeatures
     split: bool
     xdp: bool
+    max_queues: int | None
 
 
 class FrontVif:
     """One vif, from the moment its node appears until it vanishes."""
 
-    def __init__(
-        self, domain: FrontDomain, nodename: str, devid: DevId, state: XenbusState
-    ) -> None:
+    def __init__(self, domain: FrontDomain, appeared: Appeared) -> None:
         self._domain = domain
-        self._nodename = nodename
-        self._devid = devid
-        self._first_state = state
-        self._label = f"xennet{devid}"
-        self._link: _Link | None = None
-        self._events: asyncio.Queue[XenbusState | None] = asyncio.Queue()
+        self._nodename = appeared.nodename
+        self._devid = DevId(appeared.ids[0])
+        self._first_state = appeared.state
+        self._again = BEGIN_AGAIN_MAX if appeared.taken_over else 0
+        self._label = f"xennet{self._devid}"
+        self._link: FrontLink | None = None
+        self._events: Mailbox[XenbusState | None] = Mailbox()
         self._device: XenbusDevice
         self._interface: Interface | None = None
+        self._by_hand: ByHand | None = None
 
     async def run(self) -> None:
         """Serve the vif until it is cancelled; `remove` or `leave` comes after."""
         self._device = await self._open_device()
-        await self._device.attempt(self._probe())
+        if not await self._device.attempt(self._probe()):
+            # There is nothing to begin again with.
+            self._again = 0
         await self._follow_backend()
 
     async def remove(self) -> None:
         """The node is gone: let go of everything, the TAP too."""
         await self._disconnect()
-        hypervisor = self._domain.hypervisor
-        hypervisor.unpublish(hypervisor.domid, self._devid, "front")
+        if self._by_hand is not None:
+            self._by_hand.close()
         if self._interface is not None:
             self._interface.delete()
+        hypervisor = self._domain.hypervisor
+        await hypervisor.unpublish(hypervisor.domid, self._devid, "front")
 
     async def leave(self) -> None:
-        """This process is told to end: close in order, and leave the TAP."""
+        """This process is told to end: close in order, and leave the TAP.
+
+        What the domain has sent is forwarded before the backend is told, and what
+        that one had put on the rings by its last state is taken.
+        """
         if self._link is not None:
+            await self._link.settle()
             await self._close_handshake()
             await self._disconnect()
+        if self._by_hand is not None:
+            self._by_hand.close()
         if self._interface is not None:
             self._interface.close()
 
-    def check_broken(self) -> None:
-        """The worker reported a broken queue; it may be this one's."""
-        if self._link is not None and self._link.page.stats.broken() is not None:
-            self._events.put_nowait(None)
+    def check_queues(self) -> None:
+        """A worker reported a broken queue; it may be one of this vif's."""
+        if self._link is not None and self._link.broken() is not None:
+            self._events.put("ring", None)
 
     async def _open_device(self) -> XenbusDevice:
         device = XenbusDevice(
@@ -149,17 +157,25 @@ class FrontVif:
             )
         if not _MAC.fullmatch(mac):
             raise DeviceFatalError(errno.EINVAL, f"{mac} is not a valid mac address")
-        mtu = await read_mtu(self._device)
-        self._interface = await Interface.open(
+        # By which a process says that it has one; another driver may not.
+        named = self._domain.hypervisor.conventions.ifname_keys
+        had_one = named and await self._device.read("vifname") is not None
+        setup = Setup(
             self._label,
             mac=mac,
-            mtu=mtu,
+            mtu=await read_mtu(self._device),
             owner=self._domain.owner,
-            what=f"{self._domain.name}/{self._devid} frontend",
+            what=strays.front_alias(self._domain.name, self._devid),
             up=True,
+            max_queues=queues.limit(await self._device.read(queues.KEY)),
+            left=self._first_state is not XenbusState.INITIALISING,
+            in_use=had_one and self._first_state in IN_USE,
         )
-        if self._domain.hypervisor.conventions.ifname_keys:
+        self._interface = await Interface.open(setup)
+        if named:
             await self._device.write_if_there([("vifname", self._interface.name)])
+        monitor = self._domain.monitor
+        self._by_hand = ByHand(monitor, self._device, self._interface, named=named)
 
     async def _follow_backend(self) -> None:
         watching = asyncio.create_task(self._watch_backend())
@@ -175,7 +191,7 @@ class FrontVif:
     async def _watch_backend(self) -> None:
         with suppress(StoreConnectionError):
             async for state in self._device.otherend_states():
-                self._events.put_nowait(state)
+                self._events.put("backend", state)
 
     async def _react(self, backend: XenbusState | None) -> None:
         """The backend is in a state, or (None) the ring is broken, which is fatal."""
@@ -186,13 +202,33 @@ class FrontVif:
             case FrontReaction.CONNECT:
                 await self._connect()
             case FrontReaction.LINK_UP:
+                self._again = 0
                 self._set_carrier(True)
+            case FrontReaction.CLOSE if await self._is_for_a_dead_process():
+                await self._begin_again()
             case FrontReaction.CLOSE:
+                if self._link is not None and backend is XenbusState.CLOSING:
+                    # It is told to go, and may well serve until we are Closed.
+                    await self._link.settle()
                 await self._disconnect()
                 await self._device.switch_state(XenbusState.CLOSED)
 
+    async def _is_for_a_dead_process(self) -> bool:
+        """Whether a backend that closes may have had that in mind, and not us.
+
+        It may come to what a dead process had said only when a new one has begun. To
+        go to Closed then would leave both ends there, each waiting for the other.
+        """
+        return self._again > 0 and await self._device.read_otherend("online") == "1"
+
+    async def _begin_again(self) -> None:
+        if self._device.state is not XenbusState.INITIALISING:
+            self._again -= 1
+            await self._disconnect()
+            await self._reset()
+
     def _report_broken(self) -> None:
-        reason = self._link.page.stats.broken() if self._link else None
+        reason = self._link.broken() if self._link else None
         if reason is not None:
             log.error("%s: Disabled for further use", self._label)
             raise DeviceFatalError(errno.EIO, reason)
@@ -200,10 +236,11 @@ class FrontVif:
     async def _connect(self) -> None:
         without = features.parse_without(await self._device.read("x-without"))
         backend = await self._read_backend(without)
-        self._link = await self._make_link(backend)
+        self._link = await self._open_link(backend)
         if backend.xdp:
             await self._device.write_if_there([("xdp-headroom", "0")])
-        await self._write_keys(self._link, without)
+        await self._write_keys(self._link, backend, without)
+        await self._device.clear_error()
         if not await self._device.switch_state(XenbusState.CONNECTED):
             await self._disconnect()
 
@@ -220,59 +257,31 @@ class FrontVif:
             features.negotiate(keys),
             features.splits_event_channels(keys, without),
             keys["feature-xdp-headroom"] == "1",
+            queues.offered(keys),
         )
 
-    async def _make_link(self, backend: _Backend) -> _Link:
+    async def _open_link(self, backend: _Backend) -> FrontLink:
         assert self._interface is not None
-        hypervisor, domid = self._domain.hypervisor, self._device.otherend_id
-        async with AsyncExitStack() as undo:
-            channels = await open_channels(
-                hypervisor,
-                (hypervisor.alloc_unbound(domid) for _ in range(1 + backend.split)),
-                undo,
-            )
-            pages = await self._grant(domid)
-            undo.callback(hypervisor.end, pages)
-            page = StatsPage(self._label)
-            undo.callback(page.close)
-            queue = front_queue(
-                QueueIO(self._interface.fd, channels[0].evtchn, channels[-1].evtchn),
-                pages.table,
-                front_buffers(pages),
-                backend.peer,
-                page.stats,
-            )
-            undo.callback(queue.close)
-            await self._interface.set_peer(backend.peer)
-            await hypervisor.publish(hypervisor.domid, self._devid, "front", 0, page.fd)
-            self._domain.worker.add(queue)
-            undo.callback(self._domain.worker.remove, queue)
-            ports = "/".join(str(channel.port) for channel in channels)
-            log.info("%s: using event channel %s", self._label, ports)
-            log.info("%s: using RX copy mode", self._label)
-            return _Link(channels, pages, page, undo.pop_all())
-
-    async def _grant(self, domid: DomId) -> GrantedPages:
-        try:
-            return await self._domain.hypervisor.grant(domid, READONLY)
-        except HypercallError as error:
-            raise_refused(error, "granting the rings and buffers")
-
-    async def _write_keys(self, link: _Link, without: frozenset[str]) -> None:
-        ports = [str(channel.port) for channel in link.channels]
-        names = (
-            ["event-channel"]
-            if len(ports) == 1
-            else ["event-channel-tx", "event-channel-rx"]
+        end = End(
+            self._label,
+            self._devid,
+            self._device.otherend_id,
+            self._domain.hypervisor,
+            self._domain.workers,
+            self._interface,
         )
+        count = min(backend.max_queues or 1, self._interface.max_queues)
+        return await FrontLink.open(end, backend.peer, count=count, split=backend.split)
+
+    async def _write_keys(
+        self, link: FrontLink, backend: _Backend, without: frozenset[str]
+    ) -> None:
+        rings = link.keys()
+        keys = front_keys.write(rings) | features.front_keys(without)
+        if backend.max_queues is not None:
+            keys = {features.NUM_QUEUES: str(len(rings))} | keys
         await self._device.write_if_there(
-            [
-                ("multi-queue-num-queues", "1"),
-                ("tx-ring-ref", str(tx_ring_ref(link.pages))),
-                ("rx-ring-ref", str(rx_ring_ref(link.pages))),
-                *zip(names, ports, strict=True),
-                *features.front_keys(without).items(),
-            ]
+            keys.items(), in_place_of=front_keys.others(keys)
         )
 
     async def _disconnect(self) -> None:
@@ -280,7 +289,7 @@ class FrontVif:
         if link is None:
             return
         self._set_carrier(False)
-        await link.undo.aclose()
+        await link.close()
 
     def _set_carrier(self, on: bool) -> None:
         if self._interface is not None:
@@ -304,6 +313,8 @@ class FrontVif:
                     await self._wait_for_backend(
                         lambda s: s in (XenbusState.CLOSING, *_BACKEND_GONE)
                     )
+                    if self._link is not None:
+                        await self._link.settle()
                 await device.switch_state(XenbusState.CLOSED)
                 await self._wait_for_backend(lambda s: s in _BACKEND_GONE)
 

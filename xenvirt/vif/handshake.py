@@ -16,6 +16,9 @@ from xenvirt.xenbus.states import BACK_WANTED, back_walk
 
 HOTPLUG_CONNECTED: Final = "connected"
 
+_SHOWN: Final = 32
+"""Characters of what a frontend wrote in place of a state."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connect:
@@ -64,12 +67,24 @@ class BackHandshake:
         self._aborted = False
         self._given_up = False
 
+    def frontend_wrote(self, text: str | None, *, online: bool) -> Iterator[Action]:
+        """The frontend's `state` is this text; None: it is gone.
+
+        Linux takes what is no state for a frontend that is gone, and says nothing.
+        """
+        state = XenbusState.parse(text)
+        if text is not None and state is XenbusState.UNKNOWN and text.strip() != "0":
+            shown = text[:_SHOWN]
+            yield from self._fatal(EINVAL, f"saw state {shown} at frontend")
+        else:
+            yield from self.frontend_changed(state, online=online)
+
     def frontend_changed(
         self, frontend: XenbusState, *, online: bool
     ) -> Iterator[Action]:
         """The frontend is in a state; `online` is the toolstack's own key."""
         if frontend not in BACK_WANTED:
-            yield Fatal(EINVAL, f"saw state {int(frontend)} at frontend")
+            yield from self._fatal(EINVAL, f"saw state {int(frontend)} at frontend")
             return
         wanted = BACK_WANTED[frontend]
         if wanted is None or (self._given_up and wanted is not XenbusState.CLOSED):
@@ -97,13 +112,18 @@ class BackHandshake:
         Linux only goes silent; the error node and Closing tell the user why.
         """
         if self.state is XenbusState.CONNECTED:
-            yield Disconnect()
-            yield Fatal(number, reason)
-            self.state = XenbusState.CLOSING
+            yield from self._fatal(number, reason)
 
     def failed(self) -> None:
         """An action could not be carried out and Closing has been written."""
         self.state = XenbusState.CLOSING
+        self._aborted = True
+
+    def withdrawn(self) -> None:
+        """The frontend has moved on while it was to be connected; stay where we are.
+
+        What it has come to meanwhile is told next.
+        """
         self._aborted = True
 
     def give_up(self) -> None:
@@ -113,6 +133,13 @@ class BackHandshake:
         """
         self.state = XenbusState.CLOSING
         self._given_up = True
+
+    def _fatal(self, number: int, reason: str) -> Iterator[Action]:
+        """Closing is written; a frontend that begins again finds us there."""
+        if self.state is XenbusState.CONNECTED:
+            yield Disconnect()
+        yield Fatal(number, reason)
+        self.state = XenbusState.CLOSING
 
     def _walk(self, wanted: XenbusState) -> Iterator[Action]:
         self._aborted = False

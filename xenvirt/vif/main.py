@@ -8,9 +8,10 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
@@ -22,11 +23,16 @@ from xenvirt.errors import XenvirtError
 from xenvirt.hypervisor.emulated import EmulatedHypervisor
 from xenvirt.hypervisor.interface import Claim, Hypervisor
 from xenvirt.hypervisor.xen import XenHypervisor
-from xenvirt.native import Worker, set_name
+from xenvirt.native.process import set_name
+from xenvirt.netdev.monitor import LinkMonitor
+from xenvirt.vif import strays
 from xenvirt.vif.backend import BackDomain, BackVif
 from xenvirt.vif.buffers import QUEUE_PAGES
 from xenvirt.vif.frontend import FrontDomain, FrontVif
-from xenvirt.xenbus.bus import Appeared, Bus, Vanished
+from xenvirt.vif.placement import Placement, choose
+from xenvirt.vif.threads import in_thread
+from xenvirt.vif.workers import Workers
+from xenvirt.xenbus.bus import Appeared, Bus, Scanned, Vanished
 from xenvirt.xenstore.client import Client
 from xenvirt.xenstore.errors import StoreConnectionError
 
@@ -68,8 +74,8 @@ class Vif(Protocol):
     async def leave(self) -> None:
         """Its process is to end."""
 
-    def check_broken(self) -> None:
-        """Some queue broke."""
+    def check_queues(self) -> None:
+        """Some queue broke, stalled, or is ready again."""
 
 
 @dataclass(slots=True)
@@ -83,43 +89,51 @@ class _Served:
 class Driver:
     """Runs a task for each vif on a bus that `make` makes one of.
 
-    A vif that somebody else serves is made when that one has ended.
+    A vif that somebody else serves is made when that one has ended. Before any is made
+    `remove_strays` is called in a thread, with the ids of those that there are.
     """
 
     def __init__(
         self,
         bus: Bus,
-        worker: Worker,
         hypervisor: Hypervisor,
         is_ours: Callable[[Appeared], bool],
         make: Callable[[Appeared], Vif],
+        remove_strays: Callable[[Collection[tuple[int, ...]]], None],
     ) -> None:
         self._bus = bus
-        self._worker = worker
         self._hypervisor = hypervisor
         self._is_ours = is_ours
         self._make = make
+        self._remove_strays = remove_strays
         self._vifs: dict[str, tuple[_Served, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
         """Serve until cancelled, then have every vif leave in order."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._worker.broken_fd, self._some_queue_broke)
         try:
             async for event in self._bus.events():
                 match event:
+                    case Scanned(ids=ids):
+                        await self._tidy(ids)
                     case Appeared(nodename=nodename):
                         if self._is_ours(event):
                             served = _Served()
                             work = _guarded(self._serve(event, served), nodename)
                             self._vifs[nodename] = served, asyncio.create_task(work)
                     case Vanished(nodename=nodename):
-                        await self._end(nodename, lambda vif: vif.remove())
+                        removal = self._end(nodename, lambda vif: vif.remove())
+                        await _to_its_end(removal)
         finally:
-            loop.remove_reader(self._worker.broken_fd)
             await asyncio.gather(
                 *(self._end(name, lambda vif: vif.leave()) for name in [*self._vifs])
             )
+
+    async def _tidy(self, ids: Collection[tuple[int, ...]]) -> None:
+        try:
+            await in_thread(self._remove_strays, ids)
+        except OSError as error:
+            # Whoever needs a thread for a vif says what to do.
+            log.warning("interfaces that were left over stay: %s", error)
 
     async def _serve(self, event: Appeared, served: "_Served") -> None:
         served.claim = await self._hypervisor.claim(event.nodename)
@@ -141,12 +155,21 @@ class Driver:
         if served.claim is not None:
             served.claim.release()
 
-    def _some_queue_broke(self) -> None:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._worker.broken_fd)
+    def check_queues(self) -> None:
+        """Some queue of the process is not as it was: have each vif look at its own."""
         for served, _ in self._vifs.values():
             if served.vif is not None:
-                served.vif.check_broken()
+                served.vif.check_queues()
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Await `work`; a cancellation meanwhile takes effect when it is done."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 async def _guarded(work: Awaitable[None], nodename: str) -> None:
@@ -171,39 +194,59 @@ def _is_ours(event: Appeared, role: Role, hypervisor: Hypervisor) -> bool:
     return other is None
 
 
-async def _drive(role: Role, hypervisor: Hypervisor) -> None:
+async def _drive(role: Role, hypervisor: Hypervisor, placement: Placement) -> None:
     """Serve vifs as `role` until cancelled, or the store is gone."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(await hypervisor.open_store())
         is_front = role.kind == "frontend"
-        worker = Worker(f"{'xennet' if is_front else 'xvif'}-{hypervisor.domid}")
-        stack.callback(worker.close)
-        maker = _front_maker if is_front else _back_maker
         bus = Bus(store, "device", 1) if is_front else Bus(store, "backend", 2)
-        await Driver(
+        name = f"{'xennet' if is_front else 'xvif'}-{hypervisor.domid}"
+        workers = Workers(name, lambda: driver.check_queues(), placement)
+        stack.callback(workers.close)
+        monitor = LinkMonitor()
+        stack.callback(monitor.close)
+        maker = _front_maker if is_front else _back_maker
+        driver = Driver(
             bus,
-            worker,
             hypervisor,
             lambda event: _is_ours(event, role, hypervisor),
-            maker(role, hypervisor, store, worker),
-        ).run()
+            maker(role, hypervisor, store, workers, monitor),
+            partial(_remove_strays, role),
+        )
+        await driver.run()
+
+
+def _remove_strays(role: Role, ids: Collection[tuple[int, ...]]) -> None:
+    # On Xen another process of ours may be making one just now.
+    if role.owner != XEN:
+        strays.remove(role.kind, role.name, role.owner, ids)
 
 
 def _front_maker(
-    role: Role, hypervisor: Hypervisor, store: Client, worker: Worker
+    role: Role,
+    hypervisor: Hypervisor,
+    store: Client,
+    workers: Workers,
+    monitor: LinkMonitor,
 ) -> Callable[[Appeared], Vif]:
-    domain = FrontDomain(role.name, role.owner, hypervisor, store, worker)
+    domain = FrontDomain(role.name, role.owner, hypervisor, store, workers, monitor)
 
     def make(event: Appeared) -> FrontVif:
-        return FrontVif(domain, event.nodename, DevId(event.ids[0]), event.state)
+        return FrontVif(domain, event)
 
     return make
 
 
 def _back_maker(
-    role: Role, hypervisor: Hypervisor, store: Client, worker: Worker
+    role: Role,
+    hypervisor: Hypervisor,
+    store: Client,
+    workers: Workers,
+    monitor: LinkMonitor,
 ) -> Callable[[Appeared], Vif]:
-    domain = BackDomain(role.owner, hypervisor, store, worker, role.awaits_hotplug)
+    domain = BackDomain(
+        role.owner, hypervisor, store, workers, monitor, role.awaits_hotplug
+    )
 
     def make(event: Appeared) -> BackVif:
         frontend_id, devid = event.ids
@@ -215,12 +258,13 @@ def _back_maker(
 
 
 async def _run_emulated(role: Role, domid: DomId) -> None:
+    placement = choose(peer_is_here=True)
     hypervisor = await EmulatedHypervisor.connect(
         Path(role.run_dir) / HYPERVISOR_SOCKET,
         slab_pages=QUEUE_PAGES if role.kind == "frontend" else None,
     )
     try:
-        serving = asyncio.create_task(_drive(role, hypervisor))
+        serving = asyncio.create_task(_drive(role, hypervisor, placement))
         _stop_on_signals(serving)
         gone = asyncio.create_task(hypervisor.wait_closed())
         await asyncio.wait((serving, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -234,10 +278,11 @@ async def _run_emulated(role: Role, domid: DomId) -> None:
 
 
 async def _run_on_xen(role: Role) -> None:
+    placement = choose(peer_is_here=False)
     hypervisor = await XenHypervisor.open(role.kind, Path(role.run_dir))
     try:
         log.info("the %s of domain %d", role.kind, hypervisor.domid)
-        serving = asyncio.create_task(_drive(role, hypervisor))
+        serving = asyncio.create_task(_drive(role, hypervisor, placement))
         _stop_on_signals(serving)
         with suppress(asyncio.CancelledError):
             await serving

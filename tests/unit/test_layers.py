@@ -9,7 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "xenvirt"
 
 LAYERS = (
-    ("errors", "log", "abi"),
+    ("errors", "abi", "log_limit"),
+    ("log",),
     ("native",),
     ("xenstore",),
     ("hypervisor",),
@@ -18,6 +19,7 @@ LAYERS = (
     ("vif",),
     ("toolstack",),
     ("cli",),
+    ("testing",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

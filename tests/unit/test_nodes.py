@@ -178,6 +178,7 @@ def test_optional_keys_stand_where_libxl_has_them(nodes: TracedNodes) -> None:
         mtu=9000,
         vlan="10p",
         trusted=False,
+        queues=4,
         front_without="sg/gso",
         back_without="csum",
     )
@@ -185,17 +186,34 @@ def test_optional_keys_stand_where_libxl_has_them(nodes: TracedNodes) -> None:
     assert keys(nodes, BACK) == [
         "frontend", "frontend-id", "online", "state", "script", "vifname", "mac",
         "ip", "gatewaydev", "rate", "mtu", "vlan", "bridge", "handle", "type",
-        "x-without", "hotplug-status",
+        "x-queues", "x-without", "hotplug-status",
     ]  # fmt: skip
     assert keys(nodes, FRONT) == [
-        "backend", "backend-id", "state", "handle", "mac", "trusted", "x-without",
-        "mtu",
+        "backend", "backend-id", "state", "handle", "mac", "trusted", "x-queues",
+        "x-without", "mtu",
     ]  # fmt: skip
     assert nodes.read(f"{BACK}/rate") == "20000,20000"
     assert nodes.read(f"{FRONT}/trusted") == "0"
     assert nodes.read(f"{FRONT}/mtu") == nodes.read(f"{BACK}/mtu") == "9000"
     assert nodes.read(f"{FRONT}/x-without") == "sg/gso"
     assert nodes.read(f"{BACK}/x-without") == "csum"
+    assert nodes.read(f"{FRONT}/x-queues") == nodes.read(f"{BACK}/x-queues") == "4"
+
+
+def test_the_keys_of_several_queues_are_read_with_the_others(
+    nodes: TracedNodes,
+) -> None:
+    vif_nodes.write(nodes, PATHS, config())
+    flat = vif_nodes.read_frontend(nodes, PATHS)
+    assert flat == vif_nodes.read_directory(nodes, PATHS.frontend)
+    assert vif_nodes.queue_prefixes(flat) == [""]
+    keys = {f"queue-{n}/tx-ring-ref": str(8 + n) for n in (0, 1, 8)}
+    nodes.write({f"{FRONT}/{key}": value for key, value in keys.items()})
+    front = vif_nodes.read_frontend(nodes, PATHS)
+    assert vif_nodes.queue_prefixes(front) == ["queue-0/", "queue-1/"]
+    assert front["queue-1/tx-ring-ref"] == "9"
+    # No vif has a ninth one, whatever a frontend has written.
+    assert "queue-8/tx-ring-ref" not in front
 
 
 def test_a_vif_without_a_bridge_has_no_such_key(nodes: TracedNodes) -> None:

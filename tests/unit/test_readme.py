@@ -27,7 +27,12 @@ def test_the_table_names_every_command_and_no_other() -> None:
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^)#h][^)]*)\)", README))
 def test_links_lead_somewhere(path: str) -> None:
-    assert (ROOT / path).exists()
+    name, _, heading = path.partition("#")
+    assert (ROOT / name).exists()
+    if heading:
+        lines = (ROOT / name).read_text().splitlines()
+        headings = [line.strip("# ") for line in lines if line.startswith("#")]
+        assert heading in [each.lower().replace(" ", "-") for each in headings]
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"(?<!`)scripts/\w+", README))))

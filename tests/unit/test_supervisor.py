@@ -19,6 +19,7 @@ from xenvirt.toolstack.supervisor import End, Policy, Supervisor, describe_exit
 WEB = End("frontend", DomId(1), "web", "web")
 BACK = End("backend", DOM0, "Domain-0", None)
 KILLED = int(signal.SIGKILL)
+FAILED = 1 << 8
 KEY = "end/frontend/1"
 
 
@@ -31,6 +32,7 @@ def running(policy: Policy, end: End, pid: int, now: float) -> None:
     ("status", "says"),
     [
         (9, "died with signal 9"),
+        (31, "died with signal 31 (SIGSYS: a forbidden system call)"),
         (139, "died with signal 11"),
         (0, "exited with status 0"),
         (0x100, "exited with status 1"),
@@ -59,7 +61,7 @@ def test_one_that_keeps_dying_waits_ever_longer_up_to_five_seconds() -> None:
     running(policy, WEB, 1, now=0.0)
     now, delays = 0.0, []
     for pid in range(1, 11):
-        policy.exited(pid, KILLED, now)
+        policy.exited(pid, FAILED, now)
         due = policy.next_due()
         assert due is not None
         delays.append(round(due - now, 3))
@@ -74,11 +76,28 @@ def test_ten_seconds_alive_and_the_next_start_is_at_once() -> None:
     policy = Policy()
     running(policy, WEB, 1, now=0.0)
     for pid, now in ((1, 0.0), (2, 0.0)):
-        policy.exited(pid, KILLED, now)
+        policy.exited(pid, FAILED, now)
         policy.take_due(now + 1)
         policy.started(WEB, pid + 1, now)
-    policy.exited(3, KILLED, now=10.0)
+    policy.exited(3, FAILED, now=10.0)
     assert policy.next_due() == 10.0
+
+
+def test_one_that_is_killed_has_not_failed_however_often_it_happens() -> None:
+    policy = Policy()
+    running(policy, WEB, 1, now=0.0)
+    for pid in range(1, 20):
+        policy.exited(pid, KILLED, now=float(pid))
+        assert policy.next_due() == pid
+        assert policy.take_due(pid) == [WEB]
+        policy.started(WEB, pid + 1, now=float(pid))
+
+
+def test_one_that_is_killed_at_once_each_time_is_started_ten_times_a_second() -> None:
+    policy = Policy()
+    running(policy, WEB, 1, now=5.0)
+    policy.exited(1, KILLED, now=5.025)
+    assert policy.next_due() == pytest.approx(5.1)
 
 
 def test_an_unwanted_end_is_forgotten_when_it_exits(
@@ -119,7 +138,7 @@ def test_one_that_is_being_started_is_known_until_its_process_has_gone() -> None
 def test_a_start_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     policy = Policy()
     running(policy, WEB, 1, now=0.0)
-    policy.exited(1, KILLED, now=0.0)
+    policy.exited(1, FAILED, now=0.0)
     policy.take_due(0.0)
     policy.not_started(WEB, "no memory", now=0.0)
     assert policy.next_due() == 0.1
@@ -141,7 +160,7 @@ def test_the_report_counts_restarts() -> None:
     policy = Policy()
     running(policy, BACK, 5, now=0.0)
     running(policy, WEB, 6, now=0.0)
-    policy.exited(6, KILLED, now=0.0)
+    policy.exited(6, FAILED, now=0.0)
     policy.take_due(0.0)
     assert policy.report(DomId(1)) == [{"role": "frontend", "pid": None, "restarts": 1}]
     assert policy.report(DOM0) == [{"role": "backend", "pid": 5, "restarts": 0}]

@@ -43,6 +43,7 @@ def test_every_key_lands_in_its_field() -> None:
             "type=vif",
             "gatewaydev=eth0",
             "vlan=10p/20/100+10x4",
+            "queues=4",
             "trusted",
         ]
     )
@@ -58,9 +59,7 @@ def test_every_key_lands_in_its_field() -> None:
         devid=3,
         gatewaydev="eth0",
         vlan="10p/20/100+10x4",
-        warnings=(
-            "rate=1MB/s@20ms is written for the backend, which does not limit yet",
-        ),
+        queues=4,
     )
 
 
@@ -156,3 +155,28 @@ def test_random_macs_are_xens_and_differ() -> None:
     for mac in macs:
         assert re.fullmatch("00:16:3e:[0-7][0-9a-f](:[0-9a-f]{2}){2}", mac)
         assert parse_mac(mac) == mac
+
+
+@pytest.mark.parametrize("queues", ["1", "2", "8", "08"])
+def test_queues_that_can_be(queues: str) -> None:
+    assert parse([f"queues={queues}"]).queues == int(queues)
+
+
+@pytest.mark.parametrize(
+    ("queues", "says"),
+    [
+        ("0", "out of range"),
+        ("9", "out of range"),
+        ("-1", "out of range"),
+        ("4294967297", "out of range"),
+        ("two", "not a whole number"),
+        ("2.0", "not a whole number"),
+        ("1e1", "not a whole number"),
+        ("٣", "not a whole number"),
+    ],
+)
+def test_queues_that_cannot_be(queues: str, says: str) -> None:
+    with pytest.raises(UsageError, match=f"queues={re.escape(queues)} is {says}") as c:
+        parse([f"queues={queues}"])
+    assert c.value.cause == "1 to 8 can be"
+    assert "leave queues= out" in c.value.hint

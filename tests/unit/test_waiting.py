@@ -2,10 +2,12 @@ import itertools
 
 import pytest
 
+from tests.helpers_xenstore import running_store
 from xenvirt.abi.ids import DOM0, DevId, DomId
 from xenvirt.abi.xenbus import XenbusState
 from xenvirt.toolstack.vif_nodes import VifPaths
-from xenvirt.toolstack.waiting import Progress
+from xenvirt.toolstack.waiting import Progress, until
+from xenvirt.xenstore.sync_client import SyncClient
 
 PATHS = VifPaths(DomId(5), DOM0, DevId(0))
 UNKNOWN = XenbusState.UNKNOWN
@@ -117,3 +119,26 @@ def test_an_empty_hotplug_status_is_called_so() -> None:
 
 def test_nothing_has_failed_while_nobody_says_so() -> None:
     assert not progress(INITIALISING, CLOSED).failed
+
+
+def test_a_backend_that_is_connected_on_its_way_to_closed_is_waited_for() -> None:
+    """It was connecting when it was told to go."""
+    states = iter("446")
+    with (
+        running_store() as running,
+        SyncClient(running.path) as store,
+        SyncClient(running.path) as backend,
+    ):
+
+        def step(domid: DomId) -> None:
+            for state in states:
+                backend.write({f"{PATHS.backend}/state": state})
+                return
+
+        assert until(
+            store,
+            PATHS,
+            lambda progress: progress.back is CLOSED,
+            timeout_s=5,
+            on_event=step,
+        )

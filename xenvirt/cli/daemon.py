@@ -1,10 +1,11 @@
 """daemon: hypervisor and XenStore."""
 
+import os
 import sys
 
 import click
 
-from xenvirt.cli.output import print_json, say
+from xenvirt.cli.output import note, print_json, say
 from xenvirt.cli.settings import pass_settings
 from xenvirt.toolstack import link
 
@@ -27,6 +28,11 @@ def daemon_command(context: click.Context, foreground: bool, stop: bool) -> None
     run_dir = settings.find_run_dir()
     if stop:
         pid = link.stop_daemon(run_dir)
+        if pid is None and os.geteuid() == 0:
+            from xenvirt.toolstack import leftovers
+
+            if leftovers.clean(run_dir, timeout_s=link.STOP_TIMEOUT_S):
+                note(f"xenvirt: {leftovers.REMOVED}")
         if settings.json:
             print_json(stopped=pid)
         elif pid is None:

@@ -137,11 +137,14 @@ def _print_rings(view: VifView) -> None:
     rows = [
         _ring_row(direction, side, queue)
         for direction in ("tx", "rx")
+        for number in range(len(view.rings))
         for side, end in (("frontend", view.front), ("backend", view.back))
         for queue in end.queues
+        if queue.queue == number
     ]
     header = (
         "ring",
+        "queue",
         "seen by",
         "packets",
         "bytes",
@@ -158,6 +161,7 @@ def _ring_row(direction: str, side: str, queue: QueueView) -> tuple[object, ...]
     both = counters["tx_packets"] + counters["rx_packets"]
     return (
         direction.upper(),
+        queue.queue,
         side,
         counters[f"{direction}_packets"],
         counters[f"{direction}_bytes"],

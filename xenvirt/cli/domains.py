@@ -21,13 +21,20 @@ _NOT_EXECUTABLE = 126
 
 
 @click.command("create")
+@click.option(
+    "--bare",
+    "is_bare",
+    is_flag=True,
+    envvar="XENVIRT_CREATE_BARE",
+    help="No processes of ours, and no network namespace: the drivers are yours.",
+)
 @click.argument("name")
-def create_command(name: str) -> None:
+def create_command(name: str, is_bare: bool) -> None:
     """Make a domain, without a vif; network-attach plugs some in."""
     settings = pass_settings()
     domains.check_new_name(name)
     with settings.connect_or_start() as host:
-        domain = domains.create(host, name)
+        domain = domains.create(host, name, bare=is_bare)
     if settings.json:
         print_json(domain=domain)
     say(f"{domain.name}: domain {domain.domid}")
@@ -180,7 +187,7 @@ def _enter(text: str) -> str:
         except NotFoundError as error:
             raise NotFoundError(
                 f"domain {domain.name} has no network namespace",
-                cause="its daemon does not run as root, or it was deleted",
+                cause="it is bare, its daemon does not run as root, or it was deleted",
             ) from error
     return domain.name
 

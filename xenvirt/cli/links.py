@@ -107,8 +107,10 @@ def _down(settings: Settings, name: tuple[str, ...]) -> list[str]:
     try:
         host = connect(run_dir)
     except NotFoundError:
-        if link.clean_up_after_crash(run_dir):
-            say("removed what a crashed run had left")
+        from xenvirt.toolstack import leftovers
+
+        if leftovers.clean(run_dir, timeout_s=link.STOP_TIMEOUT_S):
+            say(leftovers.REMOVED)
         return []
     with host:
         if not name:

@@ -15,6 +15,7 @@ from xenvirt.cli.settings import DEFAULT_TIMEOUT_S, Settings, sudo_command
 from xenvirt.errors import NotPermittedError, UsageError, XenvirtError
 from xenvirt.hypervisor.detect import found
 from xenvirt.hypervisor.interface import HypervisorKind
+from xenvirt.toolstack.remedies import remedy
 
 PROGRAM: Final = "xenvirt"
 
@@ -152,6 +153,8 @@ def run(args: list[str]) -> int:
     except XenvirtError as error:
         if isinstance(error, NotPermittedError) and "sudo" in error.hint:
             error.hint = sudo_command(sys.argv)
+        if not error.hint:
+            error.hint = remedy(str(error))
         print_error(error, as_json=_wants_json(args))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -162,7 +165,7 @@ def run(args: list[str]) -> int:
         return 1
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print_error(XenvirtError(what), as_json=_wants_json(args))
+        print_error(XenvirtError(what, hint=remedy(what)), as_json=_wants_json(args))
         return 1
     return status if isinstance(status, int) else 0
 

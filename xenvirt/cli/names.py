@@ -21,7 +21,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 _VIF_KEYS: Final = (
     "mac=", "bridge=", "script=", "ip=", "backend=", "rate=", "mtu=", "vifname=",
     "devid=", "type=", "model=", "trusted", "untrusted", "gatewaydev=", "vlan=",
-    "x-front-without=", "x-back-without=",
+    "queues=", "x-front-without=", "x-back-without=",
 )  # fmt: skip
 
 

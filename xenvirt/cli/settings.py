@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from xenvirt.cli.logtail import LogTail
-from xenvirt.errors import LocalError, NotPermittedError
+from xenvirt.errors import LocalError, NotFoundError, NotPermittedError
 from xenvirt.hypervisor.interface import HypervisorKind
 from xenvirt.toolstack.host import Connection, Host, connect, connect_or_start
 from xenvirt.toolstack.rundir import RunDir
@@ -44,17 +44,33 @@ class Settings:
         return self.hypervisor is HypervisorKind.XEN
 
     def look(self) -> Connection:
-        """Connect to what there is to look at; NotFoundError without it."""
+        """Connect to what there is to look at; otherwise as `connect`."""
         if self.on_xen:
             from xenvirt.toolstack.xen_host import connect_xen
 
             return connect_xen(self.find_run_dir())
-        return connect(self.find_run_dir())
+        return self._connect()
 
     def connect(self) -> Host:
-        """Connect to the daemon; NotFoundError if none runs."""
+        """Connect to the daemon.
+
+        NotFoundError if none runs; what a killed one has left is removed then, if this
+        is root.
+        """
         self._refuse_xen()
-        return connect(self.find_run_dir())
+        return self._connect()
+
+    def _connect(self) -> Host:
+        run_dir = self.find_run_dir()
+        try:
+            return connect(run_dir)
+        except NotFoundError:
+            if os.geteuid() == 0:
+                from xenvirt.toolstack import leftovers
+
+                if leftovers.clean(run_dir) and not self.quiet:
+                    click.echo(f"xenvirt: {leftovers.REMOVED}", err=True)
+            raise
 
     def connect_or_start(self) -> Host:
         """Connect to the daemon, started if none runs."""

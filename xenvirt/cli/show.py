@@ -93,8 +93,12 @@ def _fields(view: VifView) -> Iterator[tuple[str, object]]:
     yield "bridge", view.bridge
     yield "script", view.script
     yield "rate", view.rate
-    if view.tx_ring_ref is not None:
-        yield "ring refs", f"TX {view.tx_ring_ref}  RX {view.rx_ring_ref}"
+    if len(view.rings) > 1:
+        yield "queues", len(view.rings)
+    for rings in view.rings:
+        if rings.tx_ring_ref is not None:
+            key = _queue_key("ring refs", rings.queue, view)
+            yield key, f"TX {rings.tx_ring_ref}  RX {rings.rx_ring_ref}"
     for channel in view.event_channels:
         yield channel.key, _channel(channel)
     yield "TX may have", _offers(view.back)
@@ -103,6 +107,12 @@ def _fields(view: VifView) -> Iterator[tuple[str, object]]:
         for queue in end.queues:
             yield f"{side} ring {queue.queue}", _indices(queue)
             yield f"{side} broken", queue.broken
+            yield f"{side} stalled", _stalled(queue)
+
+
+def _queue_key(name: str, queue: int, view: VifView) -> str:
+    """Return a line's name, with the queue's path where there are several."""
+    return f"queue-{queue}/{name}" if len(view.rings) > 1 else name
 
 
 def _channel(channel: ChannelView) -> str:
@@ -131,6 +141,10 @@ def _offers(end: EndView) -> str | None:
 
 def _indices(queue: QueueView) -> str:
     return "  ".join(f"{name} {value}" for name, value in queue.indices.items())
+
+
+def _stalled(queue: QueueView) -> str | None:
+    return "the frontend posts no RX buffers" if queue.rx_stalled else None
 
 
 def _counters(view: VifView, *, all_counters: bool) -> str:

@@ -24,8 +24,9 @@ def network_attach_command(domain: str, keys: tuple[str, ...]) -> None:
     """Plug a vif into a running domain.
 
     Keys are xl's: mac, bridge, script, ip, backend, rate, mtu, vifname, devid, type,
-    model, trusted, gatewaydev, vlan; x-front-without and x-back-without take
-    features away from an end: sg, gso, csum, with / between.
+    model, trusted, gatewaydev, vlan. Our own are queues, 1 to 8 and else one for
+    each CPU; x-front-without and x-back-without, which take features away from an
+    end: sg, gso, csum, split, with / between.
     """
     settings = pass_settings()
     spec = vifspec.parse(keys)
@@ -99,9 +100,14 @@ def network_detach_command(domain: str, vif: str) -> None:
 
 
 def _row(host: Connection, domain: DomainInfo, paths: VifPaths) -> dict[str, object]:
-    """Return a vif as xl's network-list shows it; numbers that are missing are -1."""
-    front = vif_nodes.read_directory(host.store, paths.frontend)
+    """Return a vif as xl's network-list shows it; numbers that are missing are -1.
+
+    Of several queues the first is shown, of which xl knows nothing.
+    """
+    front = vif_nodes.read_frontend(host.store, paths)
     back = vif_nodes.read_directory(host.store, paths.backend)
+    first = vif_nodes.queue_prefixes(front)[0]
+    channels = (f"{first}event-channel", f"{first}event-channel-tx")
     return {
         "domain": domain.name,
         "domid": domain.domid,
@@ -109,9 +115,9 @@ def _row(host: Connection, domain: DomainInfo, paths: VifPaths) -> dict[str, obj
         "backend_id": paths.backend_id,
         "mac": vif_nodes.read_or_none(host.store, f"{paths.libxl}/mac") or "",
         "state": _number(front, "state"),
-        "evtchn": _number(front, "event-channel", "event-channel-tx"),
-        "tx_ring_ref": _number(front, "tx-ring-ref"),
-        "rx_ring_ref": _number(front, "rx-ring-ref"),
+        "evtchn": _number(front, *channels),
+        "tx_ring_ref": _number(front, f"{first}tx-ring-ref"),
+        "rx_ring_ref": _number(front, f"{first}rx-ring-ref"),
         "backend": paths.backend,
         "ifname": back.get("vifname"),
     }

@@ -120,19 +120,21 @@ class Daemon:
             await self._take_down()
         return self._status
 
-    async def domain_create(self, name: str, domain_uuid: str | None) -> Domain:
+    async def domain_create(
+        self, name: str, domain_uuid: str | None, bare: bool
+    ) -> Domain:
         """See `hypervisor.operations.Control`."""
         self._refuse_when_stopping()
         made = self._system.domains.named(name)
         if made is not None and made.uuid == domain_uuid and not self._is_busy(made):
             return made
         domain = self._system.create_domain(
-            name, now=time.time(), domain_uuid=domain_uuid
+            name, now=time.time(), domain_uuid=domain_uuid, bare=bare
         )
         self._busy.add(domain.domid)
         try:
             self._store.domain_created(domain.domid)
-            if self._supervisor is not None:
+            if self._supervisor is not None and not bare:
                 await self._start_frontend(self._supervisor, domain)
         except BaseException:
             self._forget(domain.domid)
@@ -305,11 +307,13 @@ class Daemon:
             supervisor is None
             or self._stop.is_set()
             or domid not in self._system.domains
-            or self._is_busy(self._system.domains.get(domid))
             or supervisor.policy.knows("backend", domid)
         ):
             return
-        name = self._system.domains.get(domid).name
+        domain = self._system.domains.get(domid)
+        if domain.bare or self._is_busy(domain):
+            return
+        name = domain.name
         self._keep(
             asyncio.ensure_future(
                 self._start_backend(supervisor, End("backend", domid, name, name))

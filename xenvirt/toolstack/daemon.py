@@ -5,6 +5,7 @@ Commands import this module, so what only the daemon needs is imported when it r
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from xenvirt import log
 from xenvirt.errors import LocalError, NotFoundError, XenvirtError
-from xenvirt.hypervisor.caller import daemon_uid, uid_base
+from xenvirt.hypervisor.caller import callers_gid, daemon_uid, uid_base
 from xenvirt.hypervisor.sync_client import SyncClient
 from xenvirt.toolstack.rundir import RunDir
 
@@ -66,6 +67,9 @@ def run_daemon(
         elif not _detach(run_dir):
             return 0
         os.umask(0o022)
+        for fd in (lock_fd, ready_fd):
+            if fd is not None:
+                os.set_inheritable(fd, False)
         as_root = os.geteuid() == 0
         log.setup("launcher" if as_root else "daemon", debug=debug)
         os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
@@ -165,6 +169,9 @@ def _not_started(run_dir: RunDir, log_size: int, cause: str) -> LocalError:
     with run_dir.log.open("rb") as file:
         file.seek(log_size)
         lines = file.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
+    if not lines and run_dir.is_full():
+        full = os.strerror(errno.ENOSPC)
+        return LocalError("the daemon did not start", cause=f"{run_dir.path}: {full}")
     return LocalError(
         "the daemon did not start",
         cause="; ".join((cause, *lines)),
@@ -199,16 +206,19 @@ def _detach(run_dir: RunDir) -> bool:
 
 def _launch(run_dir: RunDir, ready_fd: int | None, lock_fd: int, debug: bool) -> int:
     """Be the launcher."""
-    from xenvirt.native import set_name
-    from xenvirt.toolstack import hands
+    from xenvirt.native.privileges import limit_capabilities
+    from xenvirt.native.process import set_name
+    from xenvirt.toolstack import confinement, hands
     from xenvirt.toolstack.launcher import Launcher
 
-    _clean_stale(run_dir)
+    confinement.is_filtering()
+    _remove_leftovers(run_dir)
     run_dir.create_store(daemon_uid())
-    sockets = run_dir.listen()
+    sockets = run_dir.listen(callers_gid())
+    limit_capabilities(confinement.LAUNCHER_CAPABILITIES)
 
     def run_daemon(sock: socket.socket, from_disk: bool) -> int:
-        from xenvirt.native import drop_privileges
+        from xenvirt.native.privileges import drop_privileges
         from xenvirt.toolstack import daemon_process
 
         log.setup("daemon", debug=debug)
@@ -263,22 +273,11 @@ def _serve(run_dir: RunDir, ready_fd: int | None, lock_fd: int, debug: bool) -> 
     return daemon_process.serve(state, tell_ready)
 
 
-def _clean_stale(run_dir: RunDir) -> None:
-    """Delete what a daemon and a launcher left that were both killed."""
-    records = list(run_dir.records())
-    if not records:
-        return
-    from xenvirt.netdev import links, namespaces
-    from xenvirt.toolstack.ends import clean_up
+def _remove_leftovers(run_dir: RunDir) -> None:
+    """Remove what a daemon and a launcher left that were both killed."""
+    from xenvirt.toolstack import leftovers
 
-    for record in records:
-        _log.warning("cleaning up what a killed daemon left of %s", record.name)
-        try:
-            clean_up(record, run_dir, namespaces, links)
-        except XenvirtError as error:
-            _log.error("cannot clean up after %s: %s", record.name, error)
-        else:
-            run_dir.remove_record(record.name)
+    leftovers.remove(run_dir)
 
 
 def _raise_descriptor_limit() -> None:

@@ -22,8 +22,9 @@ from xenvirt.errors import LocalError
 from xenvirt.hypervisor.caller import Identities, uid_base
 from xenvirt.hypervisor.keeper import Keeper, Kept, OwnKeeper, Records
 from xenvirt.hypervisor.server import HandedOver
-from xenvirt.native import set_name
-from xenvirt.toolstack import inheritance
+from xenvirt.native.privileges import keep_memory_private
+from xenvirt.native.process import set_name
+from xenvirt.toolstack import confinement, inheritance
 from xenvirt.toolstack.composition import Daemon, Surroundings
 from xenvirt.toolstack.inheritance import Inheritance
 from xenvirt.toolstack.launcher_client import LauncherClient
@@ -76,6 +77,10 @@ class State:
 def serve(state: State, tell_ready: Callable[[], None] = _nothing) -> int:
     """Be the daemon until it is told to stop; return its exit status."""
     set_name("daemon")
+    if state.launcher_fd is not None:
+        # Root's: an exec has made the memory what it was.
+        keep_memory_private()
+        confinement.filter_daemon()
     run_dir = RunDir(Path(state.run_dir))
     status = 1
     try:

@@ -72,17 +72,18 @@ def check_new_name(name: str) -> None:
     try:
         check_name(name)
     except HypercallError as error:
-        raise UsageError(error.what.removesuffix(f" ({error.errno_name})")) from error
+        raise UsageError(error.why) from error
 
 
-def create(host: Host, name: str) -> DomainInfo:
+def create(host: Host, name: str, *, bare: bool = False) -> DomainInfo:
     """Make a domain: processes, memory, nodes, and its way to the store.
 
+    A `bare` one has no processes: the caller is its frontend, or its backend.
     NameTakenError if somebody has the name. When it raises, nothing is left.
     """
     check_new_name(name)
     try:
-        made = host.hypervisor.domain_create(name)
+        made = host.hypervisor.domain_create(name, bare=bare)
     except HypercallError as error:
         taken = _name_taken(host, name)
         if taken is None:

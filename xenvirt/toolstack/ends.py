@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from xenvirt.abi.ids import DomId
+from xenvirt.abi.netif import MAX_QUEUES_DEFAULT
 from xenvirt.errors import HypercallError, XenvirtError
 from xenvirt.hypervisor import arguments
+from xenvirt.hypervisor.caller import CALLERS_GID_OFFSET
+from xenvirt.netdev import links
 from xenvirt.toolstack import orders
+from xenvirt.toolstack.confinement import END_CAPABILITIES
 from xenvirt.toolstack.hands import Hands, Namespaces, Taps
 from xenvirt.toolstack.orders import Order
 from xenvirt.toolstack.processes import fork
 from xenvirt.toolstack.rundir import Record, RunDir, close_other_fds
 
-END_CAPABILITIES: Final = ("CAP_NET_ADMIN",)
-"""What an end keeps, to make further TAPs when vifs are plugged in."""
-
-RESERVED_TAPS: Final = 64
-"""Vifs that an end can have where only root may open /dev/net/tun."""
+RESERVED_TAPS: Final = 64 * MAX_QUEUES_DEFAULT
+"""Queues that an end can have where only root may open /dev/net/tun: of 64 vifs."""
 
 _log = logging.getLogger(__name__)
 
@@ -96,20 +97,18 @@ class Ends:
                 self._run_dir.remove_record(record.name)
 
     def _netns_create(self, name: str) -> dict[str, object]:
-        self._hands.namespaces.create(name)
+        ids = range(self._uid_base, self._uid_base + CALLERS_GID_OFFSET + 1)
+        alias = links.netns_alias(str(self._run_dir.path), name)
+        self._hands.namespaces.create(name, ids, alias)
         try:
             self._note(Record(name, netns=name, host_taps=False))
-        except OSError:
+        except XenvirtError:
             self._hands.namespaces.delete(name)
             raise
         return {}
 
     def _netns_delete(self, name: str) -> dict[str, object]:
-        record = self._made.get(name)
-        if record is None or record.netns is None:
-            raise HypercallError(
-                "EPERM", f"network namespace {name} was not made by this launcher"
-            )
+        self._require_own(name)
         self._hands.namespaces.delete(name)
         del self._made[name]
         self._run_dir.remove_record(name)
@@ -118,13 +117,22 @@ class Ends:
     def _spawn(
         self, role: str, domid: DomId, name: str, netns: str | None
     ) -> dict[str, object]:
-        if role == "backend" and netns is None and name not in self._made:
+        if netns is not None:
+            self._require_own(netns)
+        elif role == "backend" and name not in self._made:
             self._note(Record(name, netns=None, host_taps=True))
         pid = fork()
         if pid == 0:
             self._become_end(role, domid, name, netns)
         self._running[pid] = _End(role, domid)
         return {"pid": pid}
+
+    def _require_own(self, netns: str) -> None:
+        record = self._made.get(netns)
+        if record is None or record.netns is None:
+            raise HypercallError(
+                "EPERM", f"network namespace {netns} was not made by this launcher"
+            )
 
     def _signal(self, pid: int, sig: int) -> dict[str, object]:
         # One of this process's own children that has not been reaped: the pid
@@ -144,9 +152,11 @@ class Ends:
                 self._hands.namespaces.enter(netns)
             self._hands.reserve_taps(RESERVED_TAPS)
             uid = self._uid_base + domid
-            self._hands.drop_privileges(uid, uid, END_CAPABILITIES)
+            group = self._uid_base + CALLERS_GID_OFFSET
+            self._hands.drop_privileges(uid, group, END_CAPABILITIES)
             # After the drop, which would clear it.
             self._hands.die_with_parent(signal.SIGTERM)
+            self._hands.filter_calls()
             if os.getppid() == self._pid:
                 status = self._hands.run_end(role, domid, name, str(self._run_dir.path))
         except BaseException:

@@ -6,16 +6,16 @@ from typing import Protocol
 
 
 class Namespaces(Protocol):
-    """What the launcher needs of `netdev.namespaces`."""
+    """What the launcher needs of `netdev.user_namespaces`."""
 
-    def create(self, name: str) -> None:
-        """Make a namespace; LocalError if the name is taken."""
+    def create(self, name: str, ids: range, alias: str) -> None:
+        """Make a namespace for processes of users `ids`; LocalError if it is there."""
 
     def delete(self, name: str) -> None:
         """Remove a namespace, if there is one."""
 
     def enter(self, name: str) -> None:
-        """Move the calling thread into a namespace."""
+        """Move the calling process into a namespace, for good."""
 
 
 class Taps(Protocol):
@@ -32,8 +32,8 @@ class Taps(Protocol):
 class Hands:
     """What the launcher does its work with.
 
-    `reserve_taps(count)`, `drop_privileges(uid, gid, capabilities)` and
-    `die_with_parent(signal)` are called in the child, then
+    `reserve_taps(count)`, `drop_privileges(uid, group, capabilities)`,
+    `die_with_parent(signal)` and `filter_calls()` are called in the child, then
     `run_end(role, domid, name, run_dir)`, which blocks and returns an exit status.
     """
 
@@ -42,21 +42,25 @@ class Hands:
     reserve_taps: Callable[[int], None]
     drop_privileges: Callable[[int, int, tuple[str, ...]], None]
     die_with_parent: Callable[[int], None]
+    filter_calls: Callable[[], None]
     run_end: Callable[[str, int, str, str], int]
 
 
 def system_hands() -> Hands:
     """Import what an end needs; for the launcher's process, before its first fork."""
-    from xenvirt.native import drop_privileges, set_parent_death_signal
-    from xenvirt.netdev import links, namespaces, netlink, tap
+    from xenvirt.native.privileges import drop_privileges
+    from xenvirt.native.process import set_parent_death_signal
+    from xenvirt.netdev import links, netlink, tap, user_namespaces
+    from xenvirt.toolstack.confinement import filter_end
     from xenvirt.vif.main import run_end
 
     netlink.preload()
     return Hands(
-        namespaces,
+        user_namespaces,
         links,
         tap.reserve,
         drop_privileges,
         set_parent_death_signal,
+        filter_end,
         run_end,
     )

@@ -7,14 +7,18 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from xenvirt.abi.ids import DevId, DomId
-from xenvirt.errors import NotFoundError, NotPermittedError
+from xenvirt.errors import LocalError, NotFoundError, NotPermittedError
 from xenvirt.hypervisor import conventions
 from xenvirt.hypervisor import sync_client as hypercalls
 from xenvirt.hypervisor.conventions import Conventions
 from xenvirt.toolstack.rundir import RunDir
 from xenvirt.xenstore import sync_client as xenstore
+from xenvirt.xenstore.errors import StoreConnectionError
 
 ROOT_RUN_DIR: Final = Path("/run/xenvirt")
+
+ANSWER_S: Final = 10.0
+"""How long a store may take that has just let a command connect."""
 
 RECONNECT_S: Final = hypercalls.DEFAULT_TIMEOUT_S
 """How long a command waits for a daemon that is started again."""
@@ -115,8 +119,15 @@ def _with_store(run_dir: RunDir, hypervisor: hypercalls.SyncClient) -> Host:
                 hint="run it as root, with sudo",
             )
         store = xenstore.SyncClient(
-            str(run_dir.xenstored_socket), reconnect_s=RECONNECT_S
+            str(run_dir.xenstored_socket), reconnect_s=RECONNECT_S, answer_s=ANSWER_S
         )
+    except StoreConnectionError as error:
+        hypervisor.close()
+        raise LocalError(
+            f"the store of the daemon in {run_dir.path} does not answer",
+            cause=error.cause,
+            hint=f"see {run_dir.log}",
+        ) from error
     except BaseException:
         hypervisor.close()
         raise

@@ -4,7 +4,6 @@ TX is frontend to backend, RX backend to frontend, in every name.
 """
 
 import dataclasses
-import mmap
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from typing import Final, TypeVar
 from xenvirt.abi.ids import DOM0, DomId
 from xenvirt.errors import HypercallError
 from xenvirt.hypervisor.sync_client import PublishedPage
-from xenvirt.native import STATS_SIZE, QueueStats
 from xenvirt.toolstack import domains, vif_nodes, vifs, waiting
 from xenvirt.toolstack.domains import DomainInfo, EndProcess
 from xenvirt.toolstack.host import Connection
 from xenvirt.toolstack.vif_nodes import VifPaths
+from xenvirt.vif import queue_stats
 from xenvirt.vif.features import negotiate
 
 T = TypeVar("T")
@@ -31,7 +30,8 @@ class QueueView:
     """One end's half of a queue, as its process publishes it.
 
     `indices` are that end's private ring indices, free-running modulo 2**32.
-    `broken` says why the queue has stopped for good.
+    `broken` says why the queue has stopped for good. `rx_stalled`: for want of RX
+    buffers the backend has taken the carrier away.
     """
 
     queue: int
@@ -39,6 +39,7 @@ class QueueView:
     indices: dict[str, int]
     counters: dict[str, int]
     broken: str | None
+    rx_stalled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,20 @@ class ChannelView:
 
 
 @dataclass(frozen=True, slots=True)
+class RingsView:
+    """Where a queue's rings are, as the frontend says; None is what it does not."""
+
+    queue: int
+    tx_ring_ref: int | None
+    rx_ring_ref: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class VifView:
-    """A vif. `waiting` says who waits for whom, "" when both ends are Connected."""
+    """A vif. `waiting` says who waits for whom, "" when both ends are Connected.
+
+    `tx_ring_ref` and `rx_ring_ref` are the first queue's; `rings` has all.
+    """
 
     domain: str
     domid: int
@@ -89,6 +102,7 @@ class VifView:
     rate: str | None
     tx_ring_ref: int | None
     rx_ring_ref: int | None
+    rings: list[RingsView]
     event_channels: list[ChannelView]
     hotplug_status: str | None
     hotplug_error: str | None
@@ -104,10 +118,11 @@ def of_domain(host: Connection, domain: DomainInfo) -> list[VifView]:
 
 def of_vif(host: Connection, domain: DomainInfo, paths: VifPaths) -> VifView:
     """Return everything that can be seen of one vif; what is missing is None."""
-    front = vif_nodes.read_directory(host.store, paths.frontend)
+    front = vif_nodes.read_frontend(host.store, paths)
+    rings = _rings(front)
     back = vif_nodes.read_directory(host.store, paths.backend)
     progress = waiting.look(host.store, paths)
-    pages = _published(host, paths)
+    pages = _published(host, paths, len(rings))
     back_ifname = back.get("vifname") or _default_ifname(host, paths)
     backend = _find_or_none(host, paths.backend_id)
     return VifView(
@@ -145,8 +160,9 @@ def of_vif(host: Connection, domain: DomainInfo, paths: VifPaths) -> VifView:
         bridge=back.get("bridge"),
         script=back.get("script"),
         rate=back.get("rate"),
-        tx_ring_ref=_number(front, "tx-ring-ref"),
-        rx_ring_ref=_number(front, "rx-ring-ref"),
+        tx_ring_ref=rings[0].tx_ring_ref,
+        rx_ring_ref=rings[0].rx_ring_ref,
+        rings=rings,
         event_channels=_channels(host, paths, front),
         hotplug_status=progress.hotplug_status,
         hotplug_error=progress.hotplug_error,
@@ -208,33 +224,55 @@ def _channels(
         for port in ports
     }
     channels = []
-    for key in ("event-channel", "event-channel-tx", "event-channel-rx"):
-        port = _number(front, key)
-        if port is not None:
-            back_port = bound.get((paths.frontend_id, port))
-            is_seen = host.hypervisor.sees_ports
-            channels.append(ChannelView(key, port, back_port, is_seen))
+    for prefix in vif_nodes.queue_prefixes(front):
+        for name in ("event-channel", "event-channel-tx", "event-channel-rx"):
+            key = prefix + name
+            port = _number(front, key)
+            if port is not None:
+                back_port = bound.get((paths.frontend_id, port))
+                is_seen = host.hypervisor.sees_ports
+                channels.append(ChannelView(key, port, back_port, is_seen))
     return channels
 
 
-def _published(host: Connection, paths: VifPaths) -> dict[str, list[QueueView]]:
+def _rings(front: Mapping[str, str]) -> list[RingsView]:
+    return [
+        RingsView(
+            number,
+            _number(front, f"{prefix}tx-ring-ref"),
+            _number(front, f"{prefix}rx-ring-ref"),
+        )
+        for number, prefix in enumerate(vif_nodes.queue_prefixes(front))
+    ]
+
+
+def _published(
+    host: Connection, paths: VifPaths, nr_queues: int
+) -> dict[str, list[QueueView]]:
+    """Return the queues that each end shows, less those that an earlier connect had."""
     views: dict[str, list[QueueView]] = {"front": [], "back": []}
     pages = _unless_gone(
         lambda: host.hypervisor.published(paths.frontend_id, paths.devid)
     )
     for page in pages:
-        views[page.side].append(_queue_view(page))
+        view = _queue_view(page)
+        if view.queue < nr_queues:
+            views[page.side].append(view)
     return views
 
 
 def _queue_view(page: PublishedPage) -> QueueView:
     try:
-        mapping = mmap.mmap(page.fd, STATS_SIZE, prot=mmap.PROT_READ)
+        stats = queue_stats.read(page.fd, page.queue)
     finally:
         os.close(page.fd)
-    stats = QueueStats(mapping)
     return QueueView(
-        page.queue, page.pid, stats.indices(), stats.counters(), stats.broken()
+        page.queue,
+        page.pid,
+        stats.indices(),
+        stats.counters(),
+        stats.broken(),
+        stats.rx_stalled(),
     )
 
 

@@ -25,6 +25,7 @@ from xenvirt.toolstack.ends import Ends
 from xenvirt.toolstack.hands import Hands
 from xenvirt.toolstack.orders import Order, carry_out
 from xenvirt.toolstack.processes import STOP_SIGNALS, fork, signal_socket
+from xenvirt.toolstack.remedies import remedy
 from xenvirt.toolstack.revival import Revival
 from xenvirt.toolstack.rundir import RunDir, Sockets, close_other_fds
 from xenvirt.toolstack.shelf import Shelf
@@ -32,6 +33,9 @@ from xenvirt.toolstack.supervisor import describe_exit
 
 STOP_TIMEOUT_S: Final = 5.0
 """From SIGTERM to SIGKILL when the daemon is gone."""
+
+REFUSED_BACKOFF_S: Final = 1.0
+"""Until the next try to start a daemon for which the kernel has no room."""
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +94,7 @@ class Launcher:
         self._from_disk = False
         self._has_served = False
         self._last_death: str | None = None
+        self._refused: str | None = None
         self._stopping = False
         self._over = False
         self._status = 0
@@ -160,13 +165,38 @@ class Launcher:
     # The daemon's life.
 
     def _start_daemon(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._due = None
-        pid = fork()
-        if pid == 0:
-            self._become_daemon(theirs)
-        theirs.close()
+        try:
+            self._fork_daemon()
+        except OSError as error:
+            if not self._has_served:
+                raise
+            self._due = time.monotonic() + REFUSED_BACKOFF_S
+            self._say_refused(error.strerror or str(error))
+        else:
+            self._refused = None
+
+    def _fork_daemon(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid = fork()
+            except OSError:
+                ours.close()
+                raise
+            if pid == 0:
+                self._become_daemon(theirs)
         self._daemon = _Daemon(pid, ours, self._from_disk)
+
+    def _say_refused(self, why: str) -> None:
+        # Once, however long it lasts.
+        if why != self._refused:
+            self._refused = why
+            _log.error(
+                "process %d cannot start the daemon again: %s; links go on without it, "
+                "and there is a new try every %.1f s; %s",
+                os.getpid(), why, REFUSED_BACKOFF_S, remedy(why),
+            )  # fmt: skip
 
     def _become_daemon(self, sock: socket.socket) -> NoReturn:
         status = 1

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from xenvirt.errors import (
     StateTimeoutError,
     UsageError,
 )
+from xenvirt.netdev.operstate import wait_until_up
 from xenvirt.toolstack import domains, vif_nodes, vifs, waiting
 from xenvirt.toolstack.domains import DomainInfo
 from xenvirt.toolstack.host import Connection, Host, connect
@@ -43,6 +45,10 @@ _ADDRESS_LOCK: Final = Path("/run/xenvirt-addresses.lock")
 """Of the host and not of a run directory: all of them share its addresses."""
 
 _SWITCH_INTERVAL_S: Final = 0.0005
+
+_SENDS_S: Final = 2.0
+"""Linux delays what a carrier's change brings with it by a second at most, and its own
+work; nobody's first frame is worth a longer wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +132,6 @@ def down_all(host: Host, *, timeout_s: float) -> list[str]:
     for domain in found:
         domains.destroy(host, domain, timeout_s=timeout_s)
     return [domain.name for domain in found]
-
-
-def clean_up_after_crash(run_dir: RunDir) -> bool:
-    """Remove what a daemon left that was killed; False if there is nothing.
-
-    Only a daemon may do it, so one is started and ended again.
-    """
-    if not any(run_dir.records()):
-        return False
-    from xenvirt.toolstack.daemon import ensure_daemon
-
-    with ensure_daemon(run_dir) as hypervisor:
-        pid = hypervisor.shutdown()
-    wait_for_end(pid)
-    return True
 
 
 def stop_daemon(run_dir: RunDir) -> int | None:
@@ -244,7 +235,7 @@ def _import_netlink() -> None:
     from xenvirt.netdev import addresses, links, namespaces  # noqa: F401
 
     # Netlink's own import is put off to its first use.
-    links.exists("lo")
+    links.get("lo")
 
 
 def configure(
@@ -254,7 +245,10 @@ def configure(
     request: Request,
     connected_s: float,
 ) -> Link:
-    """Give the interfaces of a vif that is Connected their addresses."""
+    """Give the interfaces of a vif that is Connected their addresses.
+
+    Returns when Linux sends by them, or will not: a script may have left one down.
+    """
     front_ifname = _ifname(host, paths.frontend, f"xennet{paths.devid}")
     default = host.back_ifname(paths.frontend_id, paths.devid)
     back_ifname = _ifname(host, paths.backend, default)
@@ -265,6 +259,9 @@ def configure(
         front, back = _addresses(request)
         _assign(domain.name, front_ifname, front)
         _assign(backend, back_ifname, back)
+    for netns, ifname in ((domain.name, front_ifname), (backend, back_ifname)):
+        with _inside(netns):
+            wait_until_up(ifname, _SENDS_S)
     return Link(
         domain,
         paths,
@@ -325,13 +322,19 @@ def _neighbour(address: "Interface") -> "Interface":
 
 
 def _assign(netns: str | None, ifname: str, interfaces: Sequence["Interface"]) -> None:
-    from xenvirt.netdev import addresses, namespaces
+    from xenvirt.netdev import addresses
 
     if not interfaces:
         return
-    with namespaces.inside(netns) if netns else contextlib.nullcontext():
+    with _inside(netns):
         for interface in interfaces:
             addresses.add(ifname, interface)
+
+
+def _inside(netns: str | None) -> AbstractContextManager[None]:
+    from xenvirt.netdev import namespaces
+
+    return namespaces.inside(netns) if netns else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

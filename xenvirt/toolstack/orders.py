@@ -55,8 +55,10 @@ def carry_out(
             args["fds"], fds = fds, []
         reply: dict[str, object] = {"ok": order.handler(**args)}
     except HypercallError as error:
-        reply = {"error": error.errno_name, "why": error.what}
-    except (XenvirtError, OSError) as error:
+        reply = {"error": error.errno_name, "why": error.why}
+    except OSError as error:
+        reply = {"error": "EIO", "why": error.strerror or str(error)}
+    except XenvirtError as error:
         reply = {"error": "EIO", "why": str(error)}
     except Exception as error:
         _log.exception("the launcher could not do what it was told")

@@ -19,6 +19,9 @@ RUN_DIR_VARIABLE: Final = "XENVIRT_RUN_DIR"
 _SUN_PATH_MAX: Final = 107
 """Bytes of a Unix socket's path (unix(7)), less the NUL."""
 
+_ROOM: Final = 1 << 20
+"""Bytes that a daemon with some links takes: its journal and its log."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -107,12 +110,12 @@ class RunDir:
         try:
             # Whatever the caller's umask: the ends are other users.
             with _umask(0o022):
-                for directory in (
-                    self.path,
-                    self.xenstored_socket.parent,
-                    self.domain_record("x").parent,
+                for directory, mode in (
+                    (self.path, 0o755),
+                    (self.xenstored_socket.parent, 0o755),
+                    (self.domain_record("x").parent, 0o700),
                 ):
-                    directory.mkdir(parents=True, exist_ok=True)
+                    directory.mkdir(mode, parents=True, exist_ok=True)
                     _check_owner(directory)
             if os.geteuid() == 0:
                 _check_reachable(self.path)
@@ -124,12 +127,15 @@ class RunDir:
             ) from error
 
     def create_store(self, uid: int) -> None:
-        """Make the journal's directory, which is of user `uid` alone; OSError."""
+        """Make the journal's directory, which is of user `uid` alone; OSError.
+
+        Another user's is our group's too: root without CAP_DAC_OVERRIDE may clear it.
+        """
         directory = self.journal.parent
-        with _umask(0o022):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        if directory.lstat().st_uid != uid:
-            os.chown(directory, uid, uid, follow_symlinks=False)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if uid != os.geteuid():
+            os.chown(directory, uid, os.getegid(), follow_symlinks=False)
+            directory.chmod(0o770)
 
     def remove_store(self) -> None:
         """Remove the journal: nothing that is in it exists any more."""
@@ -149,11 +155,16 @@ class RunDir:
             return None
         return aside
 
+    def is_full(self) -> bool:
+        """Whether its file system has no room for what a daemon writes."""
+        info = os.statvfs(self.path)
+        return info.f_bavail * info.f_frsize < _ROOM
+
     def open_log(self) -> int:
         """Open the log to append; the caller owns the descriptor."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with _umask(0o022):
-            return os.open(self.log, flags, 0o644)
+            return os.open(self.log, flags, 0o640)
 
     def try_lock(self) -> int | None:
         """Take the daemon's lock, or return None if somebody has it.
@@ -177,15 +188,20 @@ class RunDir:
         text = self.lock.read_text().strip()
         return int(text) if text.isdigit() else None
 
-    def listen(self) -> "Sockets":
-        """Open all sockets in place of stale ones; only for the lock's holder."""
+    def listen(self, callers_gid: int | None = None) -> "Sockets":
+        """Open all sockets in place of stale ones; only for the lock's holder.
+
+        `callers_gid` is the group that may make hypercalls; None: our own.
+        """
         with contextlib.ExitStack() as undo:
             xenstored = _listen(self.xenstored_socket, socket.SOCK_STREAM, 0o600)
             undo.callback(xenstored.close)
             trace = _listen(self.trace_socket, socket.SOCK_STREAM, 0o600)
             undo.callback(trace.close)
             # Last: who finds it there counts on the others.
-            hypervisor = _listen(self.hypervisor_socket, socket.SOCK_SEQPACKET, 0o666)
+            hypervisor = _listen(
+                self.hypervisor_socket, socket.SOCK_SEQPACKET, 0o660, callers_gid
+            )
             undo.pop_all()
         self._read_only_socket.unlink(missing_ok=True)
         self._read_only_socket.symlink_to(self.xenstored_socket.name)
@@ -207,13 +223,18 @@ class RunDir:
         return self.xenstored_socket.with_name("socket_ro")
 
     def write_record(self, record: Record) -> None:
-        """Write a domain's record, whole or not at all."""
+        """Write a domain's record, whole or not at all; LocalError if not."""
         path = self.domain_record(record.name)
         temporary = path.with_suffix(".new")
-        temporary.write_text(
-            json.dumps({"netns": record.netns, "host_taps": record.host_taps}) + "\n"
-        )
-        temporary.replace(path)
+        body = {"netns": record.netns, "host_taps": record.host_taps}
+        try:
+            temporary.write_text(json.dumps(body) + "\n")
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise LocalError(
+                f"cannot write {path}", cause=error.strerror or ""
+            ) from error
 
     def remove_record(self, name: str) -> None:
         """Remove a domain's record, if there is one."""
@@ -273,13 +294,15 @@ def close_other_fds(keep: set[int]) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-def _listen(path: Path, kind: int, mode: int) -> socket.socket:
+def _listen(path: Path, kind: int, mode: int, gid: int | None = None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         path.unlink(missing_ok=True)
         # Not chmod after bind, which would leave it open to all for a moment.
         with _umask(0o777 & ~mode):
             sock.bind(str(path))
+        if gid is not None:
+            os.chown(path, -1, gid, follow_symlinks=False)
         sock.listen(socket.SOMAXCONN)
         sock.setblocking(False)
     except OSError as error:

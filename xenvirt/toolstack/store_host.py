@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ MAX_SOCKETS_PER_DOMAIN: Final = 64
 
 _LIBXL: Final = "/libxl"
 _BACKEND_PATH: Final = re.compile(r"/local/domain/(\d{1,5})/backend/vif/.+", re.ASCII)
+_VIF_NODE: Final = re.compile(r"/libxl/\d+/device/vif/\d+/backend", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class StoreHost:
         self._on_backend = on_backend
         self._on_update = on_update
         self._rings: dict[DomId, _Ring] = {}
-        self._dead: list[DomId] = []
+        self._dead: set[DomId] = set()
         self._stack = AsyncExitStack()
         self._client: Client
         self._loop = asyncio.get_running_loop()
@@ -98,7 +99,7 @@ class StoreHost:
         for domid in map(DomId, self._store.domains()):
             if domid not in self._system.domains and domid < DOMID_FIRST_RESERVED:
                 if self._store.is_introduced(domid):
-                    self._dead.append(domid)
+                    self._dead.add(domid)
                 self._store.domain_dead(domid)
         for domain in self._system.domains:
             self._store.domain_created(domain.domid)
@@ -117,8 +118,9 @@ class StoreHost:
         self._client = await self._stack.enter_async_context(
             await Client.connect_socket(ours)
         )
-        for domid in self._dead:
-            await self._remove_nodes(domid)
+        for domid in self._dead.union(await self._recorded()):
+            if domid not in self._system.domains:
+                await self._remove_nodes(domid)
         watching = self._loop.create_task(self._watch_vifs())
         self._stack.push_async_callback(_cancelled, watching)
         self._loop.add_reader(self._store.upcall_fd, self._take_upcalls)
@@ -170,7 +172,10 @@ class StoreHost:
 
     async def has_vif(self, backend_domid: DomId, frontend_domid: DomId) -> bool:
         """See `hypervisor.operations.VifRegistry`."""
-        return backend_domid in await self._backends_of(frontend_domid)
+        async for backend in self._backends_of(frontend_domid):
+            if backend == backend_domid:
+                return True
+        return False
 
     def attach(self, sock: socket.socket, domid: DomId, privileged: bool) -> None:
         """See `hypervisor.operations.XenbusPort`; ENOSPC with too many of a domain."""
@@ -252,12 +257,11 @@ class StoreHost:
         with suppress(StoreConnectionError):
             async with self._client.watch(_LIBXL) as changes:
                 async for path in changes:
-                    parts = path.split("/")
-                    if len(parts) > 2:
-                        await self._look(parts[2])
-                    else:
-                        for frontend in await self._children(_LIBXL):
-                            await self._look(frontend)
+                    # Of the many nodes of a vif just one says whose it is.
+                    if path.endswith("/backend"):
+                        await self._look_at(path)
+                    elif path == _LIBXL:
+                        await self._look_at_all()
 
     async def _remove_nodes(self, domid: DomId) -> None:
         """Remove what the toolstack had for a domain that died with its hypervisor."""
@@ -272,22 +276,37 @@ class StoreHost:
             with suppress(RequestError):
                 await self._client.rm(path)
 
-    async def _look(self, frontend: str) -> None:
-        if frontend.isascii() and frontend.isdigit():
-            for backend in await self._backends_of(DomId(int(frontend))):
+    async def _recorded(self) -> list[DomId]:
+        """The domains of which the toolstack has a record, whether they are or not."""
+        names = await self._children(_LIBXL)
+        return [DomId(int(n)) for n in names if n.isascii() and n.isdigit()]
+
+    async def _look_at_all(self) -> None:
+        for frontend in await self._recorded():
+            async for backend in self._backends_of(frontend):
                 self._on_backend(backend)
 
-    async def _backends_of(self, frontend_domid: DomId) -> set[DomId]:
+    async def _look_at(self, node: str) -> None:
+        if _VIF_NODE.fullmatch(node):
+            backend = await self._backend_in(node)
+            if backend is not None:
+                self._on_backend(backend)
+
+    async def _backends_of(self, frontend_domid: DomId) -> AsyncIterator[DomId]:
+        """The backend of each of a domain's vifs, which may be the same."""
         # Only domain 0 can write there, so neither end can invent a vif.
         vifs = f"{_LIBXL}/{frontend_domid}/device/vif"
-        found = set()
         for devid in await self._children(vifs):
-            with suppress(StoreNotFoundError):
-                path = await self._client.read(f"{vifs}/{devid}/backend")
-                match = _BACKEND_PATH.fullmatch(path)
-                if match is not None:
-                    found.add(DomId(int(match[1])))
-        return found
+            backend = await self._backend_in(f"{vifs}/{devid}/backend")
+            if backend is not None:
+                yield backend
+
+    async def _backend_in(self, node: str) -> DomId | None:
+        try:
+            match = _BACKEND_PATH.fullmatch(await self._client.read(node))
+        except StoreNotFoundError:
+            return None
+        return None if match is None else DomId(int(match[1]))
 
     async def _children(self, path: str) -> list[str]:
         try:

@@ -67,12 +67,22 @@ class _Run:
 def describe_exit(status: int) -> str:
     """Say how a process ended, from its wait status."""
     if os.WIFSIGNALED(status):
-        return f"died with signal {os.WTERMSIG(status)}"
+        sig = os.WTERMSIG(status)
+        why = " (SIGSYS: a forbidden system call)" if sig == signal.SIGSYS else ""
+        return f"died with signal {sig}{why}"
     return f"exited with status {os.waitstatus_to_exitcode(status)}"
 
 
+def _was_killed(status: int) -> bool:
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
 class Policy:
-    """The ends that should run; times are in seconds of one monotonic clock."""
+    """The ends that should run; times are in seconds of one monotonic clock.
+
+    An end that got SIGKILL has not failed, and is started again however often that
+    happens, at most ten times a second.
+    """
 
     def __init__(self) -> None:
         self._runs: dict[tuple[Role, DomId], _Run] = {}
@@ -144,15 +154,16 @@ class Policy:
         if run is None:
             return None
         run.pid = None
-        if now - run.started >= STABLE_S:
+        lived_s = now - run.started
+        if lived_s >= STABLE_S:
             run.failures = 0
-        delay_s = self._schedule(run, now)
+        delay_s = self._schedule(run, now, killed=_was_killed(status), lived_s=lived_s)
         if delay_s is None:
             del self._runs[run.end.role, run.end.domid]
             _log.info("%s %s", run.end, describe_exit(status))
         elif delay_s:
             _log.warning(
-                "%s %s; starting it again in %.1f s",
+                "%s %s; starting it again in %.2g s",
                 run.end, describe_exit(status), delay_s,
             )  # fmt: skip
         else:
@@ -192,13 +203,19 @@ class Policy:
             if run.end.domid == domid
         ]
 
-    def _schedule(self, run: _Run, now: float) -> float | None:
+    def _schedule(
+        self, run: _Run, now: float, *, killed: bool = False, lived_s: float = 0.0
+    ) -> float | None:
         if not run.wanted:
             return None
         delay_s = 0.0
-        if run.failures:
-            delay_s = min(FIRST_BACKOFF_S * 2 ** (run.failures - 1), MAX_BACKOFF_S)
-        run.failures += 1
+        if killed:
+            # It has not failed: somebody wanted that, or needed its memory.
+            delay_s = max(0.0, FIRST_BACKOFF_S - lived_s)
+        else:
+            if run.failures:
+                delay_s = min(FIRST_BACKOFF_S * 2 ** (run.failures - 1), MAX_BACKOFF_S)
+            run.failures += 1
         run.due = now + delay_s
         return delay_s
 

@@ -3,11 +3,12 @@
 vif/features.py says who writes the rest. TX is frontend to backend.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from xenvirt.abi.ids import DOM0, DevId, DomId
+from xenvirt.abi.netif import MAX_QUEUES_DEFAULT
 from xenvirt.abi.xenbus import XenbusState
 from xenvirt.toolstack.domain_nodes import domain_path, libxl_path, remove_if_there
 from xenvirt.xenstore.errors import StoreNotFoundError
@@ -61,7 +62,8 @@ class VifPaths:
 class VifConfig:
     """Everything that a vif's nodes say, with no default left open.
 
-    `rate` is "bytes,usec". Keys that are None are not written.
+    `rate` is "bytes,usec"; `queues` goes to both ends. Keys that are None are not
+    written.
     """
 
     mac: str
@@ -75,6 +77,7 @@ class VifConfig:
     gatewaydev: str | None = None
     rate: str | None = None
     vlan: str | None = None
+    queues: int | None = None
     front_without: str | None = None
     back_without: str | None = None
 
@@ -145,6 +148,28 @@ def read_directory(nodes: SyncNodes, path: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def read_frontend(nodes: SyncNodes, paths: VifPaths) -> dict[str, str]:
+    """Return the frontend's keys and values, those of its queues as `queue-K/…`."""
+    front = read_directory(nodes, paths.frontend)
+    for prefix in filter(None, queue_prefixes(front)):
+        queue = read_directory(nodes, f"{paths.frontend}/{prefix.rstrip('/')}")
+        front |= {prefix + name: value for name, value in queue.items()}
+    return front
+
+
+def queue_prefixes(front: Mapping[str, str]) -> list[str]:
+    """Return what stands before each queue's keys: "" for the only one, else queue-K/.
+
+    A frontend may have written anything; more than 8 are not looked for.
+    """
+    numbered = [
+        f"queue-{number}/"
+        for number in range(MAX_QUEUES_DEFAULT)
+        if f"queue-{number}" in front
+    ]
+    return numbered or [""]
+
+
 def read_or_none(nodes: SyncNodes, path: str) -> str | None:
     """Return a node's value, None if there is no such node."""
     try:
@@ -180,6 +205,7 @@ def _front_keys(paths: VifPaths, config: VifConfig) -> Iterator[tuple[str, str]]
     yield "handle", str(paths.devid)
     yield "mac", config.mac
     yield "trusted", str(int(config.trusted))
+    yield from _own_keys(config)
     if config.front_without is not None:
         yield "x-without", config.front_without
 
@@ -205,10 +231,17 @@ def _back_keys(paths: VifPaths, config: VifConfig) -> Iterator[tuple[str, str]]:
             yield key, value
     yield "handle", str(paths.devid)
     yield "type", config.type
+    yield from _own_keys(config)
     if config.back_without is not None:
         yield "x-without", config.back_without
     # Empty and not missing: the backend then waits for the script.
     yield "hotplug-status", ""
+
+
+def _own_keys(config: VifConfig) -> Iterator[tuple[str, str]]:
+    """Yield what libxl does not know, and both ends are told."""
+    if config.queues is not None:
+        yield "x-queues", str(config.queues)
 
 
 def _remove_tidily(nodes: SyncNodes, path: str, *, levels: int) -> None:

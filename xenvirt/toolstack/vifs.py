@@ -78,6 +78,7 @@ def plan(
         gatewaydev=spec.gatewaydev,
         rate=_rate(spec),
         vlan=spec.vlan,
+        queues=spec.queues,
         front_without=spec.front_without,
         back_without=spec.back_without,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from xenvirt.abi.netif import ETH_MIN_MTU, NETIF_MAX_MTU
+from xenvirt.abi.netif import ETH_MIN_MTU, MAX_QUEUES_DEFAULT, NETIF_MAX_MTU
 from xenvirt.errors import UsageError
 from xenvirt.netdev.ifname import check_ifname
 from xenvirt.toolstack.hotplug import check_script
@@ -24,8 +24,8 @@ class VifSpec:
 
     `backend` is a domain's name or number, `ip` one or more addresses with
     spaces between; `front_without` and `back_without` are groups of features that
-    an end does not offer, with `/` between. `warnings` are lines about keys that
-    do nothing here.
+    an end does not offer, with `/` between; `queues` is the most that either end
+    has. `warnings` are lines about keys that do nothing here.
     """
 
     mac: str | None = None
@@ -42,6 +42,7 @@ class VifSpec:
     trusted: bool = True
     gatewaydev: str | None = None
     vlan: str | None = None
+    queues: int | None = None
     front_without: str | None = None
     back_without: str | None = None
     warnings: tuple[str, ...] = ()
@@ -115,6 +116,11 @@ def _devid(key: str, value: str) -> _Fields:
     return {key: _integer(key, value, 0, DEVID_MAX, hint)}
 
 
+def _queues(key: str, value: str) -> _Fields:
+    hint = "leave queues= out for one for each CPU"
+    return {key: _integer(key, value, 1, MAX_QUEUES_DEFAULT, hint)}
+
+
 def _ip(key: str, value: str) -> _Fields:
     for address in value.split():
         try:
@@ -177,6 +183,7 @@ _KEYS: Final[Mapping[str, Callable[[str, str], _Fields]]] = {
     "netdev": _gatewaydev,
     "vlan": _text,
     "accel": _nothing,
+    "queues": _queues,
     "x-front-without": _front_without,
     "x-back-without": _back_without,
 }
@@ -204,8 +211,6 @@ def _warnings(key: str, value: str) -> list[str]:
         return [f"{key}={value} ignored: no device model"]
     if key == "accel":
         return [f"{key}={value} ignored: xl knows it no longer either"]
-    if key == "rate":
-        return [f"rate={value} is written for the backend, which does not limit yet"]
     if key == "netdev":
         return ["netdev= is obsolete: write gatewaydev="]
     return []

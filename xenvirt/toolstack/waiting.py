@@ -118,23 +118,10 @@ def until(
 ) -> bool:
     """Wait for `reached`; return whether it was within `timeout_s`.
 
-    The backend's directory tells of everything: a frontend that moves makes its
-    backend move. Only the step of a frontend after its backend is watched apart.
+    It is looked at when the backend's directory changes, which tells of everything
+    but the last step of a frontend: one that moves makes its backend move.
     """
-    deadline = time.monotonic() + timeout_s
-    for watched in (paths.backend, f"{paths.frontend}/state"):
-        left_s = max(0.0, deadline - time.monotonic())
-        with store.watch(watched, timeout_s=left_s) as changes:
-            for path in changes:
-                on_event(paths.frontend_id)
-                if not _tells(path, watched):
-                    continue
-                progress = look(store, paths)
-                if reached(progress):
-                    return True
-                if watched == paths.backend and progress.back is XenbusState.CONNECTED:
-                    break
-    return False
+    return _until(store, paths, paths.backend, reached, timeout_s, on_event)
 
 
 def until_connected(
@@ -149,12 +136,24 @@ def until_connected(
     Raises StateTimeoutError with both states and everybody's errors, or XenvirtError
     with the same as soon as an end or a script has given up.
     """
+    deadline = time.monotonic() + timeout_s
+
+    def settled(progress: Progress) -> bool:
+        return progress.connected or progress.failed
+
     done = until(
         store,
         paths,
-        lambda progress: progress.connected or progress.failed,
+        lambda progress: settled(progress) or progress.back is XenbusState.CONNECTED,
         timeout_s=timeout_s,
         on_event=on_event,
+    ) and _until(
+        store,
+        paths,
+        f"{paths.frontend}/state",
+        settled,
+        max(0.0, deadline - time.monotonic()),
+        on_event,
     )
     progress = look(store, paths)
     if progress.connected:
@@ -168,6 +167,22 @@ def until_connected(
         cause=cause,
         hint="xenvirt --timeout S waits longer",
     )
+
+
+def _until(
+    store: SyncClient,
+    paths: VifPaths,
+    watched: str,
+    reached: Callable[[Progress], bool],
+    timeout_s: float,
+    on_event: OnEvent,
+) -> bool:
+    with store.watch(watched, timeout_s=timeout_s) as changes:
+        for path in changes:
+            on_event(paths.frontend_id)
+            if _tells(path, watched) and reached(look(store, paths)):
+                return True
+    return False
 
 
 def _tells(path: str, watched: str) -> bool:

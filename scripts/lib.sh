@@ -125,16 +125,23 @@ apt_get() {
         apt-get -qq -y -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
-# ensure_venv runtime|test: have the project in .venv, in place, for `test` with
-# its test extra; build only if native/ or the packaging changed since.
+# ensure_venv runtime|test|bench: have the project in .venv, in place, for `test`
+# and `bench` with that extra; build only if native/ or the packaging changed since.
 ensure_venv() {
-    local kind=$1 hash
+    local kind=$1 hash extra extras=()
     hash=$(build_hash)
-    if is_current "$kind" "$hash" || is_current test "$hash"; then
+    if is_current "$kind" "$hash"; then
         return
     fi
-    # One that has had the extra keeps it, or it would be built a second time.
-    [ ! -e "$VENV/built-test" ] || kind='test'
+    for extra in test bench; do
+        if [ "$kind" = runtime ] && is_current "$extra" "$hash"; then
+            return
+        fi
+        # One that has had an extra keeps it, or it would be built a second time.
+        if [ "$kind" = "$extra" ] || [ -e "$VENV/built-$extra" ]; then
+            extras+=("$extra")
+        fi
+    done
     as_owner test -w "$ROOT" || die "$ROOT is not yours: run it as its owner or root"
 
     if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -144,12 +151,15 @@ ensure_venv() {
     say "Building xenvirt in $VENV"
     # setuptools takes an extension for current when only a header changed.
     as_owner rm -f "$ROOT"/xenvirt/_native*.so
-    local project=$ROOT
-    [ "$kind" = runtime ] || project+="[$kind]"
+    local project=$ROOT joined
+    joined=$(IFS=, && echo "${extras[*]}")
+    [ ${#extras[@]} -eq 0 ] || project+="[$joined]"
     as_owner "$VENV/bin/python" -m pip --quiet --disable-pip-version-check \
         install --root-user-action=ignore --editable "$project"
     as_owner "$VENV/bin/python" -m compileall -q "$ROOT/xenvirt"
-    as_owner tee "$VENV/built-$kind" <<<"$hash" >/dev/null
+    for extra in "$kind" "${extras[@]}"; do
+        as_owner tee "$VENV/built-$extra" <<<"$hash" >/dev/null
+    done
 }
 
 is_current() {

@@ -1,6 +1,8 @@
 """A daemon with dummy ends that only connect, and what tests ask of processes."""
 
+import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -19,12 +21,20 @@ ROOT: Final = Path(__file__).parents[2]
 DEADLINE_S: Final = 15.0
 PREFIX: Final = f"xt{os.getpid()}"
 
+GONE_WRONG: Final = re.compile(
+    r"Traceback|\bERROR: AddressSanitizer|died with signal (?!(?:9|15)\b).*"
+)
+"""What no log may have in it. Who is killed on purpose is killed by SIGKILL, and an end
+that is told to go before it listens dies of SIGTERM."""
+
 PROGRAM: Final = """
 import signal, sys, uvloop
 from pathlib import Path
-from xenvirt.native import drop_privileges, set_parent_death_signal
-from xenvirt.netdev import namespaces, tap
+from xenvirt.native.privileges import drop_privileges
+from xenvirt.native.process import set_parent_death_signal
+from xenvirt.netdev import tap, user_namespaces
 from xenvirt.toolstack import daemon, hands, launcher, revival
+from xenvirt.toolstack.confinement import filter_end
 from xenvirt.toolstack.rundir import RunDir
 
 class NoTaps:
@@ -46,8 +56,8 @@ def run_end(role, domid, name, run_dir):
 
 def system_hands():
     return hands.Hands(
-        namespaces, NoTaps(), tap.reserve, drop_privileges, set_parent_death_signal,
-        run_end,
+        user_namespaces, NoTaps(), tap.reserve, drop_privileges,
+        set_parent_death_signal, filter_end, run_end,
     )
 
 hands.system_hands = system_hands
@@ -87,6 +97,17 @@ def status_of(pid: int) -> dict[str, str]:
 def in_netns(pid: int, name: str) -> bool:
     """Whether a process is in that network namespace."""
     return os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(f"/run/netns/{name}").st_ino
+
+
+def processes_with(word: str) -> dict[int, str]:
+    """Pids and command lines of all processes whose command line has this in it."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if word in line:
+                found[int(path.parent.name)] = line
+    return found
 
 
 def child_of(pid: int, name: str) -> int:

@@ -85,9 +85,20 @@ class LinkMaker:
         self.run("down", link.name)
 
     def counters(self, link: Link) -> dict[str, dict[str, int]]:
-        """Both ends' counters of a link's only vif, by side."""
+        """Both ends' counters of a link's only vif, by side; of all its queues."""
+        of_queues = self.queue_counters(link)
+        return {
+            side: {name: sum(q[name] for q in queues) for name in queues[0]}
+            for side, queues in of_queues.items()
+        }
+
+    def queue_counters(self, link: Link) -> dict[str, list[dict[str, int]]]:
+        """The same, of each queue."""
         (view,) = self.json("show", f"{link.domid}/{link.devid}")["vifs"]
-        return {side: view[side]["queues"][0]["counters"] for side in ("front", "back")}
+        return {
+            side: [queue["counters"] for queue in view[side]["queues"]]
+            for side in ("front", "back")
+        }
 
     def ends(self) -> dict[tuple[str, int], int]:
         """The process of each end, by role and domid."""

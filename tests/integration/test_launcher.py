@@ -1,5 +1,6 @@
 """The launcher as a process; the test plays its daemon, and dummy ends only wait."""
 
+import errno
 import os
 import shutil
 import signal
@@ -22,10 +23,13 @@ from tests.integration.daemons import (
 )
 from xenvirt import log
 from xenvirt.hypervisor import wire
-from xenvirt.hypervisor.caller import uid_base
-from xenvirt.native import drop_privileges, set_parent_death_signal
-from xenvirt.netdev import namespaces, tap
+from xenvirt.hypervisor.caller import callers_gid, uid_base
+from xenvirt.native.privileges import drop_privileges
+from xenvirt.native.process import set_parent_death_signal
+from xenvirt.netdev import namespaces, tap, user_namespaces
 from xenvirt.toolstack import inheritance
+from xenvirt.toolstack import launcher as launcher_module
+from xenvirt.toolstack.confinement import filter_end
 from xenvirt.toolstack.hands import Hands
 from xenvirt.toolstack.inheritance import Inheritance
 from xenvirt.toolstack.launcher import Launcher
@@ -68,11 +72,12 @@ class LauncherSide:
         self._daemons, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._daemons.settimeout(DEADLINE_S)
         hands = Hands(
-            namespaces,
+            user_namespaces,
             Taps(),
             tap.reserve,
             drop_privileges,
             set_parent_death_signal,
+            filter_end,
             run_end,
         )
         self.pid = os.fork()
@@ -184,6 +189,24 @@ def launcher(run_dir: RunDir) -> Iterator[LauncherSide]:
     side.close()
 
 
+@pytest.fixture
+def no_room(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While this file is there, the kernel refuses to fork; a byte for each time."""
+    tries = run_dir.path.parent / "tries"
+    fork = os.fork
+
+    def refused() -> int:
+        if not tries.exists():
+            return fork()
+        with tries.open("ab") as file:
+            file.write(b".")
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refused)
+    monkeypatch.setattr(launcher_module, "REFUSED_BACKOFF_S", 0.01)
+    return tries
+
+
 def logged(run_dir: RunDir) -> str:
     return run_dir.log.read_text()
 
@@ -202,7 +225,7 @@ def test_an_end_runs_as_its_domain_in_its_namespace(launcher: LauncherSide) -> N
     assert status_of(pid)["CapBnd"] == f"{1 << 12:016x}"
     assert status_of(pid)["NoNewPrivs"] == "1"
     assert status_of(pid)["Gid"].split() == [uid] * 4
-    assert status_of(pid)["Groups"] in ("", uid)
+    assert status_of(pid)["Groups"] == str(callers_gid())
     assert os.getsid(pid) == pid
     fds = [os.readlink(p) for p in Path(f"/proc/{pid}/fd").iterdir()]
     assert not [fd for fd in fds if fd.startswith("socket:")]
@@ -240,6 +263,20 @@ def test_a_signal_right_after_the_fork_is_the_ends_alone(
     assert launcher.call("netns_delete", name="other")["error"] == "EPERM"
 
 
+@pytest.mark.parametrize(("role", "name"), [("frontend", "x"), ("backend", "Domain-0")])
+def test_an_end_for_which_there_is_no_room_is_refused_and_nothing_more(
+    no_room: Path, launcher: LauncherSide, role: str, name: str
+) -> None:
+    stays = launcher.spawn("sleeper")
+    no_room.touch()
+    answer = launcher.call("spawn", role=role, domid=0, name=name, netns=None)
+    assert answer == {"error": "EIO", "why": os.strerror(errno.EAGAIN)}
+    no_room.unlink()
+    pid = launcher.spawn("quick")
+    assert launcher.packet() == {"event": "exited", "pid": pid, "status": 3 << 8}
+    assert [end.pid for end in launcher.hello().ends] == [stays]
+
+
 def test_the_launcher_refuses_what_the_daemon_has_no_business_with(
     launcher: LauncherSide,
 ) -> None:
@@ -248,6 +285,11 @@ def test_the_launcher_refuses_what_the_daemon_has_no_business_with(
         ("signal", {"pid": 1, "sig": 15}, "is no end"),
         ("signal", {"pid": 1, "sig": 19}, "neither SIGTERM nor SIGKILL"),
         ("netns_delete", {"name": "other"}, "not made by this launcher"),
+        (
+            "spawn",
+            {"role": "frontend", "domid": 1, "name": "x", "netns": "other"},
+            "not made by this launcher",
+        ),
         ("netns_create", {"name": "../x"}, "other characters"),
         ("netns_create", {"name": "Domain-0"}, "host's own"),
         ("spawn", {"role": "shell", "domid": 1, "name": "x", "netns": None}, "role"),
@@ -468,6 +510,28 @@ def test_one_that_somebody_kills_is_never_given_up(launcher: LauncherSide) -> No
         launcher.crash(signal.SIGKILL)
         if number % 2:
             launcher.tell("ready", from_disk=False)
+
+
+def test_one_for_which_there_is_no_room_is_started_when_there_is(
+    no_room: Path, launcher: LauncherSide, run_dir: RunDir
+) -> None:
+    launcher.tell("ready", from_disk=False)
+    pid = launcher.spawn("sleeper")
+    assert [end.pid for end in launcher.hello().ends] == [pid]
+    before = os.listdir(f"/proc/{launcher.pid}/fd")
+    no_room.touch()
+    launcher.kill_daemon()
+    # It would have been given up.
+    eventually(lambda: no_room.stat().st_size > 10, "there is no further try")
+    no_room.unlink()
+    launcher.next_daemon()
+    inherited = launcher.hello()
+    assert inherited.after == "died with signal 9"
+    assert [end.pid for end in inherited.ends] == [pid]
+    assert len(os.listdir(f"/proc/{launcher.pid}/fd")) == len(before)
+    said = f"process {launcher.pid} cannot start the daemon again: "
+    assert logged(run_dir).count(said) == 1
+    assert "there are too many processes or threads: see ulimit -u" in logged(run_dir)
 
 
 def test_after_an_update_the_code_on_disk_counts_as_long_as_it_starts(

@@ -18,7 +18,7 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from tests.integration.links import ON_XEN, Link, LinkMaker
-from tests.integration.wire import Tap, both_ends
+from xenvirt.testing.wire import Tap, both_ends
 
 pytestmark = pytest.mark.root
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.links import Link, LinkMaker
+from tests.integration.daemons import processes_with
+from tests.integration.links import Link, LinkMaker, tag
 from tests.integration.transfer import Receiver, transfer
 from xenvirt.netdev import links as netlinks
 from xenvirt.netdev import namespaces
@@ -74,7 +75,7 @@ class Footprint:
         self._links = links
         self.pids = self._processes()
         self.descriptors = {pid: self._fds(pid) for pid in self.pids}
-        self.namespaces = namespaces.list_names()
+        self.namespaces = [n for n in namespaces.list_names() if n.startswith(tag())]
         self.interfaces = netlinks.owned(str(links.run_dir))
         self.nodes = self._nodes()
 
@@ -89,9 +90,7 @@ class Footprint:
         )
 
     def _processes(self) -> list[int]:
-        pattern = str(self._links.run_dir)
-        done = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True)
-        return sorted(int(pid) for pid in done.stdout.split())
+        return sorted(processes_with(str(self._links.run_dir)))
 
     @staticmethod
     def _fds(pid: int) -> int:

@@ -14,7 +14,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from tests.integration.links import Link, LinkMaker
-from tests.integration.wire import Received, Tap, both_ends
+from xenvirt.testing.wire import Received, Tap, both_ends
 
 pytestmark = pytest.mark.root
 

@@ -1,159 +1,133 @@
-"""One link beside its peers: throughput, small packets, round trips.
+"""A link beside other ways to join two interfaces: one table, one plot, one verdict.
 
-Peers take turns within each round, so that the machine's moods meet all of them;
-what counts is the median, and its ratio to the relay's in the same run.
+What counts is the median of the rounds, and its ratio to a peer's in the same run.
 """
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
+import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
-from tests.perf.peers import PEERS, Link, run, up_ms
+from tests.perf import document, runner, table, targets
+from tests.perf.figures import OURS, Run
+from tests.perf.measures import works
+from tests.perf.peers.all import PEERS
+from tests.perf.peers.xenvirt import up_ms
 
-ETH_IP_UDP_BYTES: Final = 14 + 20 + 8
-SMALL_FRAME_BYTES: Final = 64
-
-
-def _iperf3(link: Link, seconds: float, *options: str) -> dict[str, object]:
-    server = subprocess.Popen(
-        link.far("iperf3", "--server", "--one-off", "--forceflush"),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        for line in server.stdout:
-            if "listening" in line:
-                break
-        client = ("iperf3", "--json", "--client", link.far_ip, "--time", f"{seconds:g}")
-        result: dict[str, object] = json.loads(run(*client, *options))["end"]
-        return result
-    finally:
-        server.kill()
-        server.communicate()
+PLOT: Final = "bench-link.svg"
+ATTACHED: Final = 3
+"""How often a link is made to see how long that takes."""
 
 
-def number(tree: object, *path: str) -> float:
-    """A number in a tree of JSON, by its keys."""
-    for key in path:
-        assert isinstance(tree, Mapping)
-        tree = tree[key]
-    assert isinstance(tree, int | float)
-    return tree
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/bench link", description=__doc__)
+    add = parser.add_argument
+    add("--rounds", type=int, default=3, help="[3]")
+    add("--seconds", type=float, default=1, help="for each figure [1]")
+    add("--full", action="store_true", help="every row, not those of a default run")
+    add("--only", metavar="PATTERN", default="", help="rows that match this regex")
+    add("--peers", metavar="A,B", help=f"of {','.join(PEERS)} [all]")
+    add("--list", action="store_true", help="the rows that would be measured")
+    files = {
+        "json": "write every value of every round",
+        "from": "measure nothing: show what --json wrote",
+        "plot": f"draw the figures, as SVG or PNG by the name [{PLOT}]",
+        "document": "put the table between its marks, as Markdown",
+    }
+    for name, what in files.items():
+        add(f"--{name}", type=Path, metavar="FILE", help=what)
+    parser.set_defaults(plot=Path(PLOT))
+    add("--no-plot", action="store_true", help="do without, and without matplotlib")
+    return parser
 
 
-def tcp_to_domain(link: Link, seconds: float) -> float:
-    """RX, Gbit/s."""
-    end = _iperf3(link, seconds)
-    return number(end, "sum_received", "bits_per_second") / 1e9
-
-
-def tcp_from_domain(link: Link, seconds: float) -> float:
-    """TX, Gbit/s."""
-    end = _iperf3(link, seconds, "--reverse")
-    return number(end, "sum_received", "bits_per_second") / 1e9
-
-
-def udp_small(link: Link, seconds: float) -> float:
-    """64-byte frames delivered from the domain, thousands a second."""
-    length = SMALL_FRAME_BYTES - ETH_IP_UDP_BYTES
-    udp = ("--udp", "--bitrate", "0", "--length", str(length), "--reverse")
-    total = _iperf3(link, seconds, *udp)["sum"]
-    lost = number(total, "lost_packets")
-    return (number(total, "packets") - lost) / number(total, "seconds") / 1e3
-
-
-def _ping_ms(link: Link, *options: str) -> float:
-    text = run("ping", "-n", *options, link.far_ip)
-    times = [
-        float(line.split("time=")[1].split()[0])
-        for line in text.splitlines()
-        if "time=" in line
-    ]
-    return statistics.median(times)
-
-
-def ping_back_to_back(link: Link, seconds: float) -> float:
-    """Round trip, each ping as soon as the last is answered, µs."""
-    return _ping_ms(link, "-A", "-c", str(int(1000 * seconds))) * 1e3
-
-
-def ping_idle(link: Link, seconds: float) -> float:
-    """Round trip from idle, 10 ms apart, µs."""
-    return _ping_ms(link, "-i", "0.01", "-c", str(int(100 * seconds))) * 1e3
-
-
-MEASURES: Final[Mapping[str, tuple[str, Callable[[Link, float], float]]]] = {
-    "TCP to the domain": ("Gbit/s", tcp_to_domain),
-    "TCP from the domain": ("Gbit/s", tcp_from_domain),
-    "UDP, 64-byte frames": ("kpackets/s", udp_small),
-    "round trip, back to back": ("us", ping_back_to_back),
-    "round trip, from idle": ("us", ping_idle),
-}
-
-Results = dict[str, dict[str, list[float]]]
-
-
-def measure(rounds: int, seconds: float) -> Results:
-    """Every measure of every peer, `rounds` times, the peers in turn."""
-    results: Results = {name: {peer: [] for peer in PEERS} for name in MEASURES}
-    with ExitStack() as stack:
-        links = {
-            peer: stack.enter_context(make(number))
-            for number, (peer, make) in enumerate(PEERS.items(), 1)
-        }
-        for number in range(rounds):
-            for name, (_, function) in MEASURES.items():
-                for peer, link in links.items():
-                    results[name][peer].append(function(link, seconds))
-            print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    return results
-
-
-def spread(values: list[float]) -> str:
-    """The median, and what the values lie between."""
-    return f"{statistics.median(values):.4g} ({min(values):.4g}..{max(values):.4g})"
-
-
-def table(results: Results) -> str:
-    """The medians, with what they lie between, and the ratio to the relay."""
-    rows = [["", *PEERS, "xenvirt/relay"]]
-    for name, (unit, _) in MEASURES.items():
-        by_peer = results[name]
-        ratio = statistics.median(by_peer["xenvirt"]) / statistics.median(
-            by_peer["relay"]
-        )
-        cells = [spread(by_peer[peer]) for peer in PEERS]
-        rows.append([f"{name}, {unit}", *cells, f"{ratio:.2f}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench link", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="for each figure")
-    parser.add_argument("--json", action="store_true")
+def _arguments() -> argparse.Namespace:
+    parser = _parser()
     arguments = parser.parse_args()
-    results = measure(arguments.rounds, arguments.seconds)
-    if arguments.json:
-        print(json.dumps({"schema": "xenvirt/1", "link": results}))
-        return
-    uname = platform.uname()
-    print(f"{uname.machine}, Linux {uname.release}, medians of {arguments.rounds}")
-    print(table(results))
-    print(f"up, both ends Connected, ms: {spread(up_ms(arguments.rounds))}")
+    if arguments.rounds < 1 or arguments.seconds <= 0:
+        parser.error("--rounds is at least 1, and --seconds is more than 0")
+    names = arguments.peers.split(",") if arguments.peers else list(PEERS)
+    if unknown := set(names) - set(PEERS):
+        parser.error(f"--peers: there is no {', '.join(sorted(unknown))}")
+    arguments.peers = {name: PEERS[name] for name in PEERS if name in names}
+    try:
+        pattern = re.compile(arguments.only, re.IGNORECASE)
+    except re.error as error:
+        parser.error(f"--only: {error}")
+    arguments.works = [
+        work
+        for work in works()
+        if pattern.search(work.name) and (work.default or arguments.full)
+    ]
+    if not arguments.works:
+        parser.error(f"--only: no row matches {arguments.only!r}; see --list")
+    return arguments
+
+
+def _run(arguments: argparse.Namespace) -> Run:
+    """What was measured before, or is now."""
+    if saved := getattr(arguments, "from"):
+        return Run.load(saved)
+    run = runner.measure(
+        arguments.peers, arguments.works, arguments.rounds, arguments.seconds
+    )
+    if OURS in run.peers and not arguments.only:
+        run.up_ms = up_ms(ATTACHED)
+    return run
+
+
+def show(run: Run) -> str:
+    """Everything for a terminal."""
+    lines = [
+        f"{run.machine}; medians of {run.rounds}, and what they lie between",
+        table.text(run),
+    ]
+    if run.up_ms:
+        lines.append(f"up, both ends Connected, ms: {table.spread(run.up_ms)}")
+    lines += [f"left out: {what}: {why}" for what, why in run.left_out.items()]
+    return "\n".join([*lines, "", targets.report(run)])
+
+
+def give_away(path: Path) -> None:
+    """Let a file that sudo's root has made belong to its caller."""
+    if "SUDO_UID" in os.environ:
+        os.chown(path, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+
+
+def main() -> int:
+    """Measure or load, and show; returns the exit status."""
+    # An end by a signal takes the links down, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    arguments = _arguments()
+    if arguments.list:
+        print("\n".join(work.name for work in arguments.works))
+        return 0
+    try:
+        run = _run(arguments)
+        if arguments.json:
+            run.save(arguments.json)
+            give_away(arguments.json)
+        print(show(run))
+        if arguments.document:
+            picture = None if arguments.no_plot else arguments.plot
+            document.put_link(arguments.document, run, picture)
+        if not arguments.no_plot:
+            # Only a plot needs what the extra `bench` installs.
+            from tests.perf import plot
+
+            plot.draw(run, arguments.plot)
+            give_away(arguments.plot)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"bench link: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from tests.perf.link import number, spread
+from tests.perf.table import spread
+from tests.perf.traffic import number
 from tests.xen.ends import RunningEnd, kernel_takes_no_new_vif, wait_for_states
 from tests.xenlab.guest import Guest
 

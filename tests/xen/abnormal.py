@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from textwrap import TextWrapper
 from typing import Final
 
-from tests.native.wire import Extra, TxRequest, gso
+from xenvirt.testing.slots import Extra, TxRequest, gso
 
 PAGE: Final = 0
 """Stands for the gref of the page that has the case's frame."""

@@ -1,13 +1,13 @@
 """What tests in dom0 share: our ends as processes, the store, the kernel's choice."""
 
 import contextlib
-import mmap
 import operator
 import os
 import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from xenvirt.abi.ids import DevId, DomId
 from xenvirt.hypervisor.kernel_drivers import BACKEND_BUS, FRONTEND_BUS
 from xenvirt.hypervisor.page_links import PageLinks
 from xenvirt.hypervisor.xen import XENSTORED_SOCKET
-from xenvirt.native import STATS_SIZE, QueueStats
+from xenvirt.vif import queue_stats
 from xenvirt.xenstore.sync_client import SyncClient
 
 PATIENCE_S: Final = 60.0
@@ -81,13 +81,14 @@ class RunningEnd:
         return self.log()
 
     def counters(self, domid: int, devid: int = 0) -> dict[str, int]:
-        """What a vif's queue has counted."""
-        pages = PageLinks(self.run_dir).pages(DomId(domid), DevId(devid))
-        (page,) = [page for page in pages if self.kind.startswith(page.side)]
-        with mmap.mmap(page.fd, STATS_SIZE, prot=mmap.PROT_READ) as mapping:
-            copy = bytearray(mapping)
-        os.close(page.fd)
-        return QueueStats(copy).counters()
+        """What a vif's queues have counted together."""
+        total = Counter[str]()
+        for page in PageLinks(self.run_dir).pages(DomId(domid), DevId(devid)):
+            if self.kind.startswith(page.side):
+                total.update(queue_stats.read(page.fd, page.queue).counters())
+            os.close(page.fd)
+        assert total
+        return total
 
     def __enter__(self) -> Self:
         return self

@@ -15,20 +15,19 @@ from operator import eq
 from pathlib import Path
 from typing import Final
 
-from tests.native.wire import (
-    U32,
+from tests.xen.ends import NOOP, PATIENCE_S, eventually
+from xenvirt.abi.ids import DOM0, DevId
+from xenvirt.hypervisor.xen_channel import XenChannel
+from xenvirt.native.gnttab import GntallocPages
+from xenvirt.testing.ring import U32, Ring
+from xenvirt.testing.slots import (
     Extra,
-    Ring,
     RxRequest,
     RxResponse,
     TxRequest,
     TxResponse,
     parse,
 )
-from tests.xen.ends import NOOP, PATIENCE_S, eventually
-from xenvirt.abi.ids import DOM0, DevId
-from xenvirt.hypervisor.xen_channel import XenChannel
-from xenvirt.native import GntallocPages
 from xenvirt.toolstack import vif_nodes
 from xenvirt.toolstack.vif_nodes import VifConfig, VifPaths
 from xenvirt.xenstore.sync_client import SyncClient, SyncNodes

@@ -9,7 +9,6 @@ from typing import Final
 
 import pytest
 
-from tests.native.wire import Extra, TxRequest
 from tests.xen import abnormal
 from tests.xen.abnormal import (
     CASES,
@@ -24,6 +23,7 @@ from tests.xen.abnormal import (
 from tests.xen.ends import PATIENCE_S, RunningEnd, kernel_takes_no_new_vif, store
 from tests.xen.scripted_front import ScriptedFront, attached
 from xenvirt.hypervisor import kernel_drivers
+from xenvirt.testing.slots import Extra, TxRequest
 
 SILENCE_S: Final = 1.0
 """How long a backend that has given up is watched for an answer all the same."""

@@ -21,7 +21,7 @@ from tests.xen.ends import (
 )
 from xenvirt.abi.ids import DOM0, DevId, DomId
 from xenvirt.hypervisor.xen_channel import XenChannel
-from xenvirt.native import GntallocPages
+from xenvirt.native.gnttab import GntallocPages
 from xenvirt.netdev import namespaces
 from xenvirt.toolstack import vif_nodes
 from xenvirt.toolstack.vif_nodes import VifConfig, VifPaths
@@ -174,12 +174,12 @@ def test_a_grant_that_is_refused(good: str) -> None:
     channel = XenChannel.unbound(DOM0)
     keys = {
         "tx-ring-ref": str(NEVER_GRANTED),
-        "rx-ring-ref": str(NEVER_GRANTED),
+        "rx-ring-ref": str(NEVER_GRANTED + 1),
         "event-channel": str(channel.port),
     }
     with vif(DOM0, keys) as paths:
         assert error(paths) == (
-            f"14 mapping shared-frames {NEVER_GRANTED}/{NEVER_GRANTED} "
+            f"14 mapping shared-frames {NEVER_GRANTED}/{NEVER_GRANTED + 1} "
             f"port tx {channel.port} rx {channel.port}"
         )
     channel.close()

@@ -128,15 +128,23 @@ apt_get() {
 # ensure_venv runtime|test|bench: have the project in .venv, in place, for `test`
 # and `bench` with that extra; build only if native/ or the packaging changed since.
 ensure_venv() {
-    local kind=$1 hash extra extras=()
+    local kind=$1 hash
     hash=$(build_hash)
     if is_current "$kind" "$hash"; then
         return
     fi
-    for extra in test bench; do
-        if [ "$kind" = runtime ] && is_current "$extra" "$hash"; then
-            return
+    # Of scripts that are begun together one builds, and the others wait.
+    (
+        flock 9
+        if ! is_current "$kind" "$hash"; then
+            build_venv "$kind" "$hash"
         fi
+    ) 9<"$ROOT"
+}
+
+build_venv() {
+    local kind=$1 hash=$2 extra extras=()
+    for extra in test bench; do
         # One that has had an extra keeps it, or it would be built a second time.
         if [ "$kind" = "$extra" ] || [ -e "$VENV/built-$extra" ]; then
             extras+=("$extra")
@@ -162,8 +170,16 @@ ensure_venv() {
     done
 }
 
+# Whether what is built is of that hash; what has an extra is a runtime as well.
 is_current() {
-    [ -e "$VENV/built-$1" ] && [ "$(cat "$VENV/built-$1")" = "$2" ]
+    local kind kinds=("$1")
+    [ "$1" != runtime ] || kinds+=(test bench)
+    for kind in "${kinds[@]}"; do
+        if [ -e "$VENV/built-$kind" ] && [ "$(cat "$VENV/built-$kind")" = "$2" ]; then
+            return
+        fi
+    done
+    return 1
 }
 
 # What the extension is built from, and where: an editable install holds the path.

@@ -3,10 +3,21 @@
 import asyncio
 import errno
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from xenvirt.vif import threads
 from xenvirt.vif.threads import in_thread
+
+
+@pytest.fixture(autouse=True)
+def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One without the threads that earlier tests of this process have left idle."""
+    with ThreadPoolExecutor(max_workers=4) as own:
+        monkeypatch.setattr(threads, "_executor", own)
+        yield
 
 
 def no_thread(*_: object) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xenvirt.netdev import rtnetlink
-from xenvirt.netdev.rtnetlink import ERROR, HEADER, IFINFO
+from xenvirt.netdev.rtnetlink import LinkMessage
 
 _INDEX: Final = struct.Struct("=I")
 _MESSAGES_MAX: Final = 1 << 16
@@ -88,32 +88,22 @@ class LinkMonitor:
             # read, the kernel drops answers too.
             self._unsure = set(self._followed)
             return True
-        for kind, body in rtnetlink.messages(data):
-            self._take(kind, body)
+        for message in rtnetlink.link_messages(data):
+            self._take(message)
         return True
 
-    def _take(self, kind: int, body: bytes) -> None:
-        gone = kind == rtnetlink.RTM_DELLINK
-        if kind == rtnetlink.NLMSG_ERROR:
-            # What was asked about is not there; the request follows.
-            gone = ERROR.unpack_from(body)[0] == -errno.ENODEV
-            body = body[ERROR.size + HEADER.size :]
-        elif kind not in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
+    def _take(self, message: LinkMessage) -> None:
+        changed = self._followed.get(message.index)
+        if changed is None:
             return
-        family, _, index, _, _ = IFINFO.unpack_from(body)
-        # A bridge tells of its ports in the same words.
-        if family != socket.AF_UNSPEC or index not in self._followed:
-            return
-        changed = self._followed[index]
-        if gone:
-            self.unfollow(index)
+        if message.gone:
+            self.unfollow(message.index)
             changed(None)
-        elif kind == rtnetlink.RTM_NEWLINK:
-            changed(_state(body[IFINFO.size :]))
+        else:
+            changed(_state(message.attributes))
 
 
-def _state(attributes: bytes) -> LinkState:
-    values = dict(rtnetlink.attributes(attributes))
-    name = values.get(rtnetlink.IFLA_IFNAME, b"").rstrip(b"\0")
-    (master,) = _INDEX.unpack(values.get(rtnetlink.IFLA_MASTER, bytes(_INDEX.size)))
-    return LinkState(name.decode(errors="backslashreplace"), master)
+def _state(attributes: dict[int, bytes]) -> LinkState:
+    name = attributes.get(rtnetlink.IFLA_IFNAME, b"").rstrip(b"\0")
+    master = attributes.get(rtnetlink.IFLA_MASTER, bytes(_INDEX.size))
+    return LinkState(name.decode(errors="backslashreplace"), *_INDEX.unpack(master))

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from xenvirt.netdev import rtnetlink
-from xenvirt.netdev.rtnetlink import IFINFO
 
 _OPER_UP: Final = b"\x06"
 _ANSWER_MAX: Final = 1 << 16
@@ -56,16 +55,13 @@ def _states(index: int, deadline: float) -> Iterator[tuple[int, bytes]]:
                 _drain(sock)
                 sock.send(rtnetlink.ask_link(index))
                 continue
-            for kind, body in rtnetlink.messages(answer):
-                if kind == rtnetlink.NLMSG_ERROR:
-                    return
-                family, _, about, flags, _ = IFINFO.unpack_from(body)
-                if (family, about) != (socket.AF_UNSPEC, index):
+            for message in rtnetlink.link_messages(answer):
+                if message.index != index:
                     continue
-                if kind == rtnetlink.RTM_DELLINK:
+                if message.gone:
                     return
-                values = dict(rtnetlink.attributes(body[IFINFO.size :]))
-                yield flags, values.get(rtnetlink.IFLA_OPERSTATE, b"")
+                operstate = message.attributes.get(rtnetlink.IFLA_OPERSTATE, b"")
+                yield message.flags, operstate
 
 
 def _drain(sock: socket.socket) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from tests.integration.daemons import child_of, eventually, gone
 from tests.integration.links import Link, LinkMaker
+from xenvirt.abi.ids import DevId, DomId
 from xenvirt.abi.xs_wire import XsWire
+from xenvirt.hypervisor.sync_client import SyncClient as Hypervisor
 from xenvirt.netdev import links as netlinks
 from xenvirt.netdev import namespaces
 from xenvirt.xenstore import payloads
@@ -83,6 +85,15 @@ def states(links: LinkMaker, link: Link) -> tuple[str, str]:
             store.read(f"/local/domain/{link.domid}/device/vif/0/state"),
             store.read(f"/local/domain/0/backend/vif/{link.domid}/0/state"),
         )
+
+
+def showing(links: LinkMaker, link: Link) -> set[tuple[str, int, int]]:
+    """Side, process and number of each queue of the link's vif that its ends show."""
+    with Hypervisor(links.run_dir / "hypervisor.sock") as hypervisor:
+        pages = hypervisor.published(DomId(link.domid), DevId(link.devid))
+    for page in pages:
+        os.close(page.fd)
+    return {(page.side, page.pid, page.queue) for page in pages}
 
 
 class Ping:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import hypothesis.strategies as st
@@ -130,7 +131,9 @@ class CliModel(RuleBasedStateMachine):
         process = f"frontend-{domids[name]}" if name in domids else "backend-0"
         pid = child_of(launcher_of(self.links), process)
         if pid:
-            os.kill(pid, signal.SIGKILL)
+            # What the last verb ended may still be there.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _is_one_of(self, models: Sequence[Model]) -> None:
         """Wait until the world is as one of the models says, and go on with that."""

@@ -36,16 +36,18 @@ def host(module_links: LinkMaker, other: Link) -> Iterator[Host]:
     subprocess.run(["ping", "-c", "1", "-w", "5", OTHER], check=True)
 
 
-def kill_backend(links: LinkMaker) -> None:
-    """Kill domain 0's backend, which may be about to be started again."""
+def kill_backend(links: LinkMaker, before: int | None = None) -> int:
+    """Kill domain 0's backend when it is not `before` any more; its process."""
+    found: list[int] = []
 
-    def killed() -> bool:
+    def there_is_one() -> bool:
         pid = links.ends()["backend", 0]
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-        return pid is not None
+        found.append(pid)
+        return pid not in {before, None}
 
-    eventually(killed, "there is no backend")
+    eventually(there_is_one, "there is no backend")
+    os.kill(found[-1], signal.SIGKILL)
+    return found[-1]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -78,11 +80,12 @@ def test_r29_a_frontend_outlives_backends_that_are_killed(
 ) -> None:
     with Frontend(module_links.run_dir) as front:
         queue = front.connect()
+        killed = None
         for seed in range(5):
             queue.put(*queue.chain(plain(), [30, 30]))
             queue.push()
             time.sleep(random.Random(seed).random() * 0.005)
-            kill_backend(module_links)
+            killed = kill_backend(module_links, killed)
             assert len(queue.answered(2)) == 2
             assert front.driver.state() is XenbusState.CONNECTED
         front.write({"state": "6"})

@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration.links import Link, LinkMaker
 from tests.integration.memory import forget_peak, peak_kib, private_kib
+from tests.integration.restarts import CONNECTED, showing, states
 from tests.native.frames import plain
 from xenvirt.testing.peer import Frontend, Tap
 from xenvirt.xenstore.sync_client import SyncClient as Store
@@ -43,11 +44,18 @@ class Guest:
         back = f"/local/domain/0/backend/vif/{link.domid}/{link.devid}"
         store.write({f"{back}/{key}": value for key, value in TIMEOUTS.items()})
         # A frontend that connects again has its backend read them.
+        before = showing(links, link)
         os.kill(self.frontend(), signal.SIGKILL)
-        store.wait_for(f"{back}/state", lambda value: value == "2", timeout_s=WAIT_S)
-        store.wait_for(f"{back}/state", lambda value: value == "4", timeout_s=WAIT_S)
+        eventually(lambda: self._connected_since(before), lambda: None)
         self._host = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         ping(FAR)
+
+    def _connected_since(self, before: set[tuple[str, int, int]]) -> bool:
+        """Whether the frontend has new queues, which it makes after InitWait."""
+        sides = {side for side, *_ in showing(self.links, self.link) - before}
+        return sides == {"front"} and (
+            states(self.links, self.link) == (CONNECTED, CONNECTED)
+        )
 
     def frontend(self) -> int:
         return self.links.ends()["frontend", self.link.domid]

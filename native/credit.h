@@ -18,9 +18,9 @@
 
 struct xv_credit {
     uint64_t bytes; /* for each window */
-    uint64_t usec;  /* of a window; what is below a millisecond does not count */
+    uint64_t window_ms;
     uint64_t remaining;
-    uint64_t window_start_ms;
+    uint64_t window_start_ms; /* with the timer pending: of the window to come */
     uint64_t timer_ms; /* when a packet that waits may have credit, or XV_NEVER */
 };
 
@@ -31,7 +31,7 @@ void credit_init(struct xv_credit *credit);
  * credit_set() - Change the limit (xen_net_rate_changed).
  * @credit:	One that waits looks again at once
  * @bytes:	Credit of a window, or XV_UNLIMITED
- * @usec:	Length of a window; below 1,000: each packet that lacks credit gets more
+ * @usec:	Length of a window; 0: each packet that lacks credit gets more
  */
 void credit_set(struct xv_credit *credit, uint64_t bytes, uint64_t usec);
 

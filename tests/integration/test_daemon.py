@@ -352,6 +352,16 @@ def test_a_daemon_that_cannot_start_says_why(run_dir: RunDir) -> None:
     eventually(lambda: lock_is_free(run_dir), "the lock is not free")
 
 
+@pytest.mark.parametrize("name", ["XENVIRT_POLL_US", "XENVIRT_WORKER_CPUS"])
+def test_what_no_end_would_start_with_is_refused_before_there_is_one(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "-1")
+    with pytest.raises(LocalError, match=f"{name}=-1 is not ") as caught:
+        ensure_daemon(run_dir)
+    assert "the daemon did not start" in str(caught.value)
+
+
 def test_a_daemon_that_does_not_answer_is_named(run_dir: RunDir) -> None:
     run_dir.create()
     fd = run_dir.try_lock()

@@ -210,8 +210,12 @@ def _launch(run_dir: RunDir, ready_fd: int | None, lock_fd: int, debug: bool) ->
     from xenvirt.native.process import set_name
     from xenvirt.toolstack import confinement, hands
     from xenvirt.toolstack.launcher import Launcher
+    from xenvirt.vif import placement
 
+    # What the ends will be told by the environment: an end that refused it would be
+    # started again and again.
     confinement.is_filtering()
+    placement.choose(peer_is_here=True)
     _remove_leftovers(run_dir)
     run_dir.create_store(daemon_uid())
     sockets = run_dir.listen(callers_gid())

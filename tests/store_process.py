@@ -97,8 +97,9 @@ class StoreProcess:
 
     def log(self) -> str:
         """What the process has written."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        # From its beginning, and not by moving the place at which it writes.
+        fd = self._log.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
     def close(self) -> None:
         """End the process, and everything that was connected to it."""

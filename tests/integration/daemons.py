@@ -153,8 +153,9 @@ class RunningDaemon:
 
     def logged(self) -> str:
         """What it has said on standard error."""
-        self.log.seek(0)
-        return self.log.read()
+        # From its beginning, and not by moving the place at which the others write.
+        fd = self.log.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode()
 
     def client(self) -> SyncClient:
         """A connection to it."""

@@ -6,9 +6,10 @@ kernel's interfaces and namespaces, and processes.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tests.integration.links import LinkMaker
 from tests.integration.restarts import launcher_of, store_of
@@ -120,8 +121,7 @@ class World:
     @classmethod
     def look(cls, links: LinkMaker) -> tuple["World", dict[str, int]]:
         """What there is, and the numbers of the domains that are listed."""
-        listed = links.json("list", "--long")["domains"]
-        guests = [domain for domain in listed if domain["domid"] != DOM0]
+        guests = _guests(links)
         tag = links.name("")
         names = {name for name in namespaces.list_names() if name.startswith(tag)}
         with store_of(links) as store:
@@ -142,7 +142,21 @@ class World:
             frozenset(names),
             frozenset(_children(launcher_of(links))),
         )
-        return seen, {d["name"].removeprefix(tag): d["domid"] for d in guests}
+        return seen, _domids(links, guests)
+
+
+def domids_of(links: LinkMaker) -> dict[str, int]:
+    """The numbers of the domains that are listed."""
+    return _domids(links, _guests(links))
+
+
+def _guests(links: LinkMaker) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = links.json("list", "--long")["domains"]
+    return [domain for domain in listed if domain["domid"] != DOM0]
+
+
+def _domids(links: LinkMaker, guests: list[dict[str, Any]]) -> dict[str, int]:
+    return {d["name"].removeprefix(links.name("")): d["domid"] for d in guests}
 
 
 def _interfaces(owner: str, netns: set[str]) -> set[str]:
@@ -179,5 +193,9 @@ def _ls(store: SyncClient, path: str) -> list[str]:
 
 
 def _children(pid: int) -> list[str]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        # It may have gone since.
+        with suppress(OSError):
+            found.append(Path(f"/proc/{child}/comm").read_text().strip())
+    return found

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.integration.cli_model import Model, Verb, World, serial
+from tests.integration.cli_model import Model, Verb, World, domids_of, serial
 from tests.integration.daemons import child_of
 from tests.integration.links import LinkMaker
 from tests.integration.restarts import launcher_of
@@ -127,7 +127,8 @@ class CliModel(RuleBasedStateMachine):
         return done.returncode
 
     def _kill(self, name: str) -> None:
-        _, domids = World.look(self.links)
+        # The rest of the world is about to change.
+        domids = domids_of(self.links)
         process = f"frontend-{domids[name]}" if name in domids else "backend-0"
         pid = child_of(launcher_of(self.links), process)
         if pid:

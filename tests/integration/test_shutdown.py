@@ -19,7 +19,7 @@ import pytest
 from tests.integration.daemons import eventually
 from tests.integration.links import Link, LinkMaker
 from tests.integration.restarts import CONNECTED, states
-from tests.integration.transfer import Receiver, transfer
+from tests.integration.transfer import Receiver, transfer_until
 from xenvirt.abi.ids import DevId, DomId
 from xenvirt.hypervisor.sync_client import SyncClient
 from xenvirt.vif import queue_stats
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 NEAR, FAR = "10.214.5.1", "10.214.5.2"
-SIZE = 256 << 20
 
 
 @pytest.fixture
@@ -92,12 +91,13 @@ class Counted:
 
 @contextmanager
 def load(link: Link) -> Iterator[None]:
-    """TCP both ways as fast as it goes, for as long as it takes; all of it arrives."""
+    """TCP both ways as fast as it goes, all the while; all of it arrives."""
+    over = threading.Event()
     receivers = [Receiver(link.netns, FAR), Receiver(None, NEAR)]
     sent: list[str] = []
 
     def send(netns: str | None, receiver: Receiver, address: str) -> None:
-        sent.append(transfer(netns, receiver, address, SIZE))
+        sent.append(transfer_until(over, netns, receiver, address))
 
     senders = [
         threading.Thread(target=send, args=arguments)
@@ -105,9 +105,12 @@ def load(link: Link) -> Iterator[None]:
     ]
     for sender in senders:
         sender.start()
-    yield
-    for sender in senders:
-        sender.join(60)
+    try:
+        yield
+    finally:
+        over.set()
+        for sender in senders:
+            sender.join(60)
     assert sorted(sent) == sorted(receiver.digest for receiver in receivers)
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import socket
 import threading
-from itertools import cycle, islice
+from collections.abc import Iterable, Iterator
+from itertools import cycle, islice, takewhile
 from typing import Final
 
 from xenvirt.netdev import namespaces
@@ -11,10 +12,9 @@ from xenvirt.netdev import namespaces
 CHUNK: Final = 1 << 20
 
 
-def _chunks(size: int) -> list[bytes]:
+def _chunks() -> Iterator[bytes]:
     """A few different chunks, so that a repeated or swapped one shows."""
-    digests = [hashlib.shake_256(bytes([n])).digest(CHUNK) for n in range(7)]
-    return list(islice(cycle(digests), size // CHUNK))
+    return cycle([hashlib.shake_256(bytes([n])).digest(CHUNK) for n in range(7)])
 
 
 class Receiver(threading.Thread):
@@ -48,6 +48,20 @@ def transfer(
     from_netns: str | None, receiver: Receiver, address: str, size: int
 ) -> str:
     """Send `size` bytes (whole chunks); returns their SHA-256."""
+    return _send(from_netns, receiver, address, islice(_chunks(), size // CHUNK))
+
+
+def transfer_until(
+    over: threading.Event, from_netns: str | None, receiver: Receiver, address: str
+) -> str:
+    """The same, of as many bytes as are sent until it is over."""
+    chunks = takewhile(lambda _: not over.is_set(), _chunks())
+    return _send(from_netns, receiver, address, chunks)
+
+
+def _send(
+    from_netns: str | None, receiver: Receiver, address: str, chunks: Iterable[bytes]
+) -> str:
     if from_netns is None:
         connection = socket.create_connection((address, receiver.port), timeout=30)
     else:
@@ -55,7 +69,7 @@ def transfer(
             connection = socket.create_connection((address, receiver.port), timeout=30)
     sum_ = hashlib.sha256()
     with connection:
-        for chunk in _chunks(size):
+        for chunk in chunks:
             sum_.update(chunk)
             connection.sendall(chunk)
     receiver.join(timeout=60)

@@ -201,7 +201,10 @@ def test_xsa_392_a_gigabyte_for_a_guest_with_too_few_buffers(
 
 def test_a_backend_that_takes_over_a_stalled_guest_finds_it_out(guest: Guest) -> None:
     guest.stop()
-    eventually(guest.stalled, lambda: guest.send(1000))
+    # Which is said a moment after it is shown.
+    eventually(
+        lambda: guest.log_says("Guest Rx stalled") == 1, lambda: guest.send(1000)
+    )
     os.kill(guest.links.ends()["backend", 0], signal.SIGKILL)
     eventually(lambda: guest.log_says("resumed") == 1, lambda: None)
     eventually(

@@ -72,8 +72,9 @@ def test_what_cannot_connect_is_told_with_the_drivers_error(front: Frontend) -> 
 
 
 def test_what_does_not_come_is_told_with_both_states(run_dir: Path) -> None:
-    with Frontend(run_dir, timeout_s=0.1) as front:
+    with Frontend(run_dir) as front:
         queue = front.connect()
+        front.timeout_s = 0.1
         expected = r"did not send 1 frames .* frontend Connected, backend Connected"
         with pytest.raises(StateTimeoutError, match=expected):
             queue.receive()

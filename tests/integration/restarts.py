@@ -23,14 +23,17 @@ def launcher_of(links: LinkMaker) -> int:
     return int((links.run_dir / "lock").read_text())
 
 
-def daemon_of(links: LinkMaker) -> int:
-    """The daemon's process, which may have yet to be started again."""
+def daemon_of(links: LinkMaker, after: int | None = None) -> int:
+    """The daemon's process, which may have yet to be started again.
+
+    Not that of `after`, which was killed, and which its parent may not have reaped.
+    """
     launcher = launcher_of(links)
     found: list[int] = []
 
     def there_is_one() -> bool:
         found.append(child_of(launcher, "daemon"))
-        return found[-1] != 0
+        return found[-1] not in {0, after}
 
     eventually(there_is_one, "there is no daemon")
     return found[-1]

@@ -5,7 +5,7 @@ import random
 import select
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -46,9 +46,19 @@ def readable(fd: int, timeout_s: float = PATIENCE_S) -> bool:
 def cpu_ns(thread: str) -> int:
     """The CPU time that a thread of ours has used, by its name."""
     for task in Path("/proc/self/task").iterdir():
-        if (task / "comm").read_text() == f"{thread}\n":
-            return int((task / "schedstat").read_text().split()[0])
+        # Some other one may be about to end.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "comm").read_text() == f"{thread}\n":
+                return int((task / "schedstat").read_text().split()[0])
     raise LookupError(thread)
+
+
+def has_thread(name: str) -> bool:
+    """Whether one of our threads is called so."""
+    try:
+        return cpu_ns(name) >= 0
+    except LookupError:
+        return False
 
 
 def test_frames_pass_both_ways(stack: ExitStack, worker: Worker) -> None:
@@ -210,13 +220,12 @@ def test_a_frame_without_credit_is_sent_in_its_window_by_itself(
     front = ScriptedFront(stack)
     front.end.queue.set_credit(60, 100_000)
     run_by(stack, worker, front.end.queue)
+    begin = time.monotonic()
     put_frames(front, 6)
-    arrivals = []
     for _ in range(6):
         assert front.end.tap.receive(PATIENCE_S) is not None
-        arrivals.append(time.monotonic())
     # The first two are paid for; each of the others waits for a window of its own.
-    assert arrivals[-1] - arrivals[1] > 0.3
+    assert time.monotonic() - begin > 0.3
 
 
 def test_a_frame_without_credit_costs_no_cpu_until_there_is_more(
@@ -290,7 +299,9 @@ def test_a_queue_whose_descriptor_cannot_be_watched_is_refused(
 
 def test_the_thread_bears_its_name_and_ends() -> None:
     worker = Worker("a-name-of-more-than-15")
-    assert cpu_ns("a-name-of-more-") >= 0
+    assert has_thread("a-name-of-more-")
     worker.close()
-    with pytest.raises(LookupError):
-        cpu_ns("a-name-of-more-")
+    # Linux shows it for a moment after it was waited for.
+    deadline = time.monotonic() + PATIENCE_S
+    while has_thread("a-name-of-more-"):
+        assert time.monotonic() < deadline

@@ -191,7 +191,8 @@ def test_closing_ends_every_connection_and_leaves_no_descriptor(
         ):
             late.connect(store.path)
     assert set(os.listdir("/proc/self/fd")) == before
-    assert len(os.listdir("/proc/self/task")) == threads
+    # Linux shows a thread for a moment after it was waited for.
+    until(lambda: len(os.listdir("/proc/self/task")) <= threads)
 
 
 def test_what_a_client_has_logged_stays_on_its_line(
@@ -380,13 +381,14 @@ def test_without_descriptors_accepting_is_tried_again_without_spinning(
     waiting: list[socket.socket],
     descriptors: Callable[[int], None],
 ) -> None:
+    # From before it begins to wait, for however long we do not look.
+    cpu, wall = time.process_time(), time.monotonic()
     descriptors(0)
     for sock in waiting:
         sock.connect(store.path)
         sock.sendall(READ_ROOT)
     expect_log(store)
     descriptors(2)
-    cpu, wall = time.process_time(), time.monotonic()
     for sock in waiting:
         assert receive(sock, 16) == EMPTY_REPLY
     assert time.process_time() - cpu < (time.monotonic() - wall) / 2

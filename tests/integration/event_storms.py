@@ -105,5 +105,8 @@ def _take(pid: int, fd: int) -> int:
 
 def cpu_s(pid: int) -> float:
     """The CPU time that the threads of a process have used."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1e9
+    used = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # It has ended since.
+            used += int((task / "schedstat").read_text().split()[0])
+    return used / 1e9

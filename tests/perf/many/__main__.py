@@ -25,10 +25,14 @@ from tests.perf.peers.xenvirt import xenvirt
 from tests.perf.runner import machine, say
 from tests.perf.traffic import Direction
 from xenvirt.errors import XenvirtError
+from xenvirt.vif.queues import default_limit
 
 MARKS: Final = (1, 10, 100, 1000)
 AROUND: Final = 8
 """How many attaches before and after one its median is of."""
+QUEUES_MAX: Final = 3
+"""Of each vif: a domain has grants for 63, and PER_DOMAIN vifs here."""
+
 BUSY: Final = 4
 TO, FROM, _ = Direction
 
@@ -37,7 +41,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench many", description=__doc__)
     add = parser.add_argument
     add("--vifs", type=int, metavar="N", default=1000, help="[1000]")
-    add("--queues", type=int, metavar="N", help="of each vif [as a user gets them]")
+    add(
+        "--queues",
+        type=int,
+        metavar="N",
+        help=f"of each vif [one for each CPU, {QUEUES_MAX} at most]",
+    )
     add("--rounds", type=int, metavar="N", default=5, help="of traffic [5]")
     add("--seconds", type=float, default=2, help="for each figure of traffic [2]")
     add("--idle", type=float, metavar="SECONDS", default=10, help="to look idle [10]")
@@ -58,7 +67,7 @@ def _arguments() -> argparse.Namespace:
 def _measure(arguments: argparse.Namespace) -> Run:
     count = arguments.vifs
     per_domain = min(PER_DOMAIN, count // BUSY)
-    queues = arguments.queues or "the default number of"
+    queues = arguments.queues or min(default_limit(), QUEUES_MAX)
     about = f"{count:,} vifs with {queues} queues, {per_domain} a domain"
     run = Run(
         f"{machine()}; {about}",
@@ -68,7 +77,7 @@ def _measure(arguments: argparse.Namespace) -> Run:
         benchmark="many",
     )
     with (
-        crowd(arguments.queues, per_domain) as (made, netns),
+        crowd(queues, per_domain) as (made, netns),
         veth(1) as pair,
         xenvirt(2, "vifname=alone") as alone,
     ):

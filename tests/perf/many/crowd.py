@@ -32,7 +32,7 @@ class Crowd:
     """The vifs that are up, and what each took: `attach_ms` and `veth_ms`, in order."""
 
     host: Host
-    queues: int | None
+    queues: int
     per_domain: int
     vifs: list[VifPaths] = field(default_factory=list)
     attach_ms: list[float] = field(default_factory=list)
@@ -54,9 +54,9 @@ class Crowd:
             progress(len(self.vifs))
 
     def _attach(self, domain: DomainInfo) -> None:
-        keys = () if self.queues is None else (f"queues={self.queues}",)
         began = time.monotonic()
-        planned = domains.plan_vif(self.host, domain, vifspec.parse(keys))
+        spec = vifspec.parse((f"queues={self.queues}",))
+        planned = domains.plan_vif(self.host, domain, spec)
         self.vifs.append(vifs.attach(self.host, planned, timeout_s=TIMEOUT_S))
         self.attach_ms.append(1e3 * (time.monotonic() - began))
 
@@ -134,7 +134,7 @@ class Crowd:
 
 
 @contextmanager
-def crowd(queues: int | None, per_domain: int) -> Iterator[tuple[Crowd, str]]:
+def crowd(queues: int, per_domain: int) -> Iterator[tuple[Crowd, str]]:
     """None yet, with a daemon of its own; and the namespace of the veths' far ends."""
     with ExitStack() as stack:
         command = stack.enter_context(daemon())

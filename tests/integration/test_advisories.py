@@ -5,7 +5,6 @@ makes of it: the error node, the state, the log, and that it lives on.
 """
 
 import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.links import Link, LinkMaker
+from tests.integration.witness import answers
 from tests.native.bad_requests import FATAL, REFUSED, Fatal
 from tests.native.frames import plain
 from xenvirt.abi.xenbus import XenbusState
@@ -44,7 +44,7 @@ def other(module_links: LinkMaker) -> Link:
 def run_dir(module_links: LinkMaker, other: Link) -> Iterator[Path]:
     ends = module_links.ends()
     yield module_links.run_dir
-    subprocess.run(["ping", "-c", "1", "-w", "5", OTHER], check=True)
+    assert answers(other, OTHER)
     assert {end: module_links.ends()[end] for end in ends} == ends, "an end has died"
 
 

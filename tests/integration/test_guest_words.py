@@ -4,13 +4,13 @@ The backend and the toolstack go by what domain 0 wrote, and repeat a guest's wo
 only as what they are.
 """
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.links import Link, LinkMaker
+from tests.integration.witness import answers
 from tests.native.frames import plain
 from xenvirt.testing.peer import Frontend
 from xenvirt.toolstack import vifs
@@ -33,7 +33,7 @@ def other(module_links: LinkMaker) -> Link:
 def front(module_links: LinkMaker, other: Link) -> Iterator[Frontend]:
     with Frontend(module_links.run_dir) as front:
         yield front
-    subprocess.run(["ping", "-c", "1", "-w", "5", OTHER], check=True)
+    assert answers(other, OTHER)
 
 
 def connects(front: Frontend, words: Words) -> None:

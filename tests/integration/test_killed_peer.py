@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.integration.daemons import eventually
 from tests.integration.links import Link, LinkMaker
+from tests.integration.witness import answers
 from tests.native.frames import plain
 from tests.native.processes import forked
 from xenvirt.abi.gnttab import GRANT_ENTRY_SIZE, GrantFlags
@@ -33,7 +33,7 @@ def other(module_links: LinkMaker) -> Link:
 def host(module_links: LinkMaker, other: Link) -> Iterator[Host]:
     with connect(RunDir(module_links.run_dir)) as host:
         yield host
-    subprocess.run(["ping", "-c", "1", "-w", "5", OTHER], check=True)
+    assert answers(other, OTHER)
 
 
 def kill_backend(links: LinkMaker, before: int | None = None) -> int:

@@ -99,6 +99,7 @@ struct xv_schedule {
     uint64_t idle_since_ns;      /* 0: it is not polling */
     uint64_t slept_at_ns;        /* 0: it has learned from its last sleep */
     uint64_t give_back_ms;       /* when its pages go back to the system, or XV_NEVER */
+    uint32_t moved;              /* frames, since give_back_ms was set */
     uint64_t now_ms;             /* what the hops take for the time */
     struct xv_queue *timer_next; /* in the worker's timers */
     uint64_t timer_ms;

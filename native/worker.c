@@ -36,8 +36,9 @@
 
 #define NS_PER_MS 1000000u
 
-/* A queue without a frame for so long gives its pages back. */
+/* A queue that has moved next to nothing for so long gives its pages back. */
 #define GIVE_BACK_MS 1000u
+#define NEXT_TO_NOTHING 64u
 
 enum command {
     COMMAND_NONE,
@@ -315,23 +316,48 @@ static void judge_events(const struct xv_worker *worker, struct xv_queue *queue)
 }
 
 /* Run a queue. Return: false when it is armed and can sleep. */
-static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
+/* After @frames were moved. */
+static void keep_pages(struct xv_schedule *schedule, uint32_t frames)
+{
+    if (schedule->give_back_ms == XV_NEVER) {
+        schedule->give_back_ms = schedule->now_ms + GIVE_BACK_MS;
+        schedule->moved = 0;
+    }
+    schedule->moved += frames;
+}
+
+/* With nothing to move. */
+static void give_pages_back(struct xv_queue *queue)
 {
     struct xv_schedule *schedule = &queue->schedule;
 
-    xv_queue_set_now(queue, clock_ns() / NS_PER_MS);
-    if (run_turn(queue) > 0) {
-        schedule->idle_since_ns = 0;
+    if (schedule->now_ms < schedule->give_back_ms)
+        return;
+    if (schedule->moved > NEXT_TO_NOTHING) {
         schedule->give_back_ms = schedule->now_ms + GIVE_BACK_MS;
+        schedule->moved = 0;
+        return;
+    }
+    schedule->give_back_ms = XV_NEVER;
+    queue_give_back(queue);
+}
+
+static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
+{
+    struct xv_schedule *schedule = &queue->schedule;
+    int frames;
+
+    xv_queue_set_now(queue, clock_ns() / NS_PER_MS);
+    frames = run_turn(queue);
+    if (frames > 0) {
+        schedule->idle_since_ns = 0;
+        keep_pages(schedule, (uint32_t)frames);
         return true;
     }
     if (schedule->poll_ns > 0 && poll_on(schedule))
         return true;
     schedule->idle_since_ns = 0;
-    if (schedule->now_ms >= schedule->give_back_ms) {
-        schedule->give_back_ms = XV_NEVER;
-        queue_give_back(queue);
-    }
+    give_pages_back(queue);
     judge_events(worker, queue);
     if (xv_queue_arm(queue))
         return true;

@@ -118,30 +118,46 @@ def test_an_idle_worker_uses_no_cpu(stack: ExitStack, worker: Worker) -> None:
     raise AssertionError("the worker never slept through an idle interval")
 
 
+def pass_frames(pair: Pair) -> None:
+    for seed in range(10):
+        for near, far in ((pair.front, pair.back), (pair.back, pair.front)):
+            near.tap.send(plain(9000, seed))
+            received = far.tap.receive(PATIENCE_S)
+            assert received is not None
+            assert received.frame == plain(9000, seed)
+
+
+def written(pair: Pair, frames: Sequence[int]) -> int:
+    """How many of these pages are not as if they had been given back."""
+    return sum(any(pair.link.page(frame)) for frame in frames)
+
+
 def test_an_idle_queue_gives_its_pages_back(stack: ExitStack, worker: Worker) -> None:
     pair = Pair(stack)
     run_by(stack, worker, pair.front.queue, pair.back.queue)
     buffers = pair.front.buffers
-
-    def pass_frames() -> None:
-        for seed in range(10):
-            for near, far in ((pair.front, pair.back), (pair.back, pair.front)):
-                near.tap.send(plain(9000, seed))
-                received = far.tap.receive(PATIENCE_S)
-                assert received is not None
-                assert received.frame == plain(9000, seed)
-
-    def written(frames: Sequence[int]) -> bool:
-        return any(any(pair.link.page(frame)) for frame in frames)
-
-    pass_frames()
-    assert written(buffers.tx_frames)
-    assert written(buffers.rx_frames)
-    wait_for(lambda: not written(buffers.tx_frames), worker.changed_fd)
+    pass_frames(pair)
+    assert written(pair, buffers.tx_frames)
+    assert written(pair, buffers.rx_frames)
+    wait_for(lambda: not written(pair, buffers.tx_frames), worker.changed_fd)
     # Where payload is copied, as on Xen, the frontend's pages are not had.
     if not pair.link.copying:
-        wait_for(lambda: not written(buffers.rx_frames), worker.changed_fd)
-    pass_frames()
+        wait_for(lambda: not written(pair, buffers.rx_frames), worker.changed_fd)
+    pass_frames(pair)
+
+
+def test_a_queue_that_moves_next_to_nothing_gives_its_pages_back(
+    stack: ExitStack, worker: Worker
+) -> None:
+    pair = Pair(stack)
+    run_by(stack, worker, pair.front.queue, pair.back.queue)
+    pass_frames(pair)
+    deadline = time.monotonic() + PATIENCE_S
+    while written(pair, pair.front.buffers.tx_frames) > 1:
+        assert time.monotonic() < deadline
+        pair.front.tap.send(plain())
+        assert pair.back.tap.receive(PATIENCE_S) is not None
+        assert not readable(worker.changed_fd, 0.2)
 
 
 def test_a_frame_that_comes_as_an_end_falls_asleep_is_not_left(

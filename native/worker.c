@@ -315,7 +315,6 @@ static void judge_events(const struct xv_worker *worker, struct xv_queue *queue)
     set_deaf(worker, queue, queue->eoi.until_ms != 0);
 }
 
-/* Run a queue. Return: false when it is armed and can sleep. */
 /* After @frames were moved. */
 static void keep_pages(struct xv_schedule *schedule, uint32_t frames)
 {
@@ -342,6 +341,7 @@ static void give_pages_back(struct xv_queue *queue)
     queue_give_back(queue);
 }
 
+/* Run a queue. Return: false when it is armed and can sleep. */
 static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
 {
     struct xv_schedule *schedule = &queue->schedule;

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from types import TracebackType
 from typing import Final, Self
 
 from tests.soak.echo import Echo, Echoes
@@ -94,12 +93,7 @@ class Killer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def carry_out(self, plan: Plan) -> Outcome:

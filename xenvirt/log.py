@@ -34,7 +34,7 @@ class _PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.xv_process = self._process
         # What is not in the first line is a traceback, which may quote a peer as well.
-        first, *others = map(_printable, super().format(record).split("\n"))
+        first, *others = map(printable, super().format(record).split("\n"))
         lines = [first, *(f"  {line}" for line in others)]
         if self._journal:
             priority = _JOURNAL_PRIORITY.get(record.levelno, 6)
@@ -43,10 +43,11 @@ class _PrintableFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """A message is one line: what a peer wrote must not look like another."""
-        return _printable(super().formatMessage(record))
+        return printable(super().formatMessage(record))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return it with its control characters escaped: a peer may have written some."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -47,6 +47,19 @@ def test_fields_leave_out_what_is_not_known() -> None:
     )
 
 
+FORGED = "5 \x1b[2Jgone\nbackend  fine\udcff"
+
+
+def test_what_a_guest_has_written_stays_in_its_place(capsys: Captured) -> None:
+    shown = r"5 \x1b[2Jgone\nbackend  fine\udcff"
+    assert fields([("error", FORGED)]) == f"error  {shown}"
+    assert table(("error",), [(FORGED,)]) == f"error\n{shown}"
+    print_error(StateTimeoutError(FORGED, cause=FORGED, hint=FORGED), as_json=False)
+    assert capsys.readouterr().err == (
+        f"xenvirt: {shown}\n  cause  {shown}\n  do     {shown}\n"
+    )
+
+
 def test_an_error_is_told_in_three_parts(capsys: Captured) -> None:
     error = StateTimeoutError("no link", cause="one; two", hint="wait")
     print_error(error, as_json=False)

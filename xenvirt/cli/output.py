@@ -1,4 +1,7 @@
-"""How results and errors are printed: for people, or as one JSON object."""
+"""How results and errors are printed: for people, or as one JSON object.
+
+Part of both may come from a guest, by the store: for people it is made printable.
+"""
 
 import dataclasses
 import json
@@ -9,6 +12,7 @@ import click
 
 from xenvirt.cli.settings import pass_settings
 from xenvirt.errors import XenvirtError
+from xenvirt.log import printable
 
 SCHEMA: Final = "xenvirt/1"
 
@@ -42,13 +46,14 @@ def fields(pairs: Iterable[tuple[str, object]], *, indent: int = 0) -> str:
     shown = [(name, value) for name, value in pairs if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
     return "\n".join(
-        f"{' ' * indent}{name:<{width}}  {value}".rstrip() for name, value in shown
+        f"{' ' * indent}{name:<{width}}  {printable(str(value))}".rstrip()
+        for name, value in shown
     )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table, each column as wide as it must be; numbers to the right."""
-    cells = [list(map(str, row)) for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [
         max(len(text) for text in column) for column in zip(header, *cells, strict=True)
     ]
@@ -77,12 +82,12 @@ def print_error(error: XenvirtError, *, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"xenvirt: {error.what}", err=True)
+    click.echo(f"xenvirt: {printable(error.what)}", err=True)
     if error.cause:
         for number, line in enumerate(error.cause.split("; ")):
-            click.echo(f"  {'' if number else 'cause':<6} {line}", err=True)
+            click.echo(f"  {'' if number else 'cause':<6} {printable(line)}", err=True)
     if error.hint:
-        click.echo(f"  {'do':<6} {error.hint}", err=True)
+        click.echo(f"  {'do':<6} {printable(error.hint)}", err=True)
 
 
 def _plain(value: object) -> Any:

@@ -43,6 +43,8 @@ SOURCES = (
     "timers.c",
     "give_back.c",
     "scheduling.c",
+    "polling.c",
+    "orders.c",
     "worker.c",
     "xs_ring.c",
     "privileges.c",

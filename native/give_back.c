@@ -11,6 +11,10 @@
 #include "back_rx.h"
 #include "give_back.h"
 
+/* A queue that has moved next to nothing for so long gives its pages back. */
+#define GIVE_BACK_MS 1000u
+#define NEXT_TO_NOTHING 64u
+
 /* Pages that lie one after the other, in one call. */
 struct run {
     uint8_t *start;
@@ -79,4 +83,34 @@ void queue_give_back(struct xv_queue *queue)
         front_give_back(queue_front(queue));
     else
         back_give_back(queue_back(queue));
+}
+
+static void begin(struct xv_schedule *schedule)
+{
+    schedule->give_back = (struct xv_give_back){
+        .at_ms = schedule->now_ms + GIVE_BACK_MS,
+    };
+}
+
+void give_back_moved(struct xv_queue *queue, uint32_t frames)
+{
+    struct xv_schedule *schedule = &queue->schedule;
+
+    if (schedule->give_back.at_ms == XV_NEVER)
+        begin(schedule);
+    schedule->give_back.moved += frames;
+}
+
+void give_back_idle(struct xv_queue *queue)
+{
+    struct xv_schedule *schedule = &queue->schedule;
+
+    if (schedule->now_ms < schedule->give_back.at_ms)
+        return;
+    if (schedule->give_back.moved > NEXT_TO_NOTHING) {
+        begin(schedule);
+        return;
+    }
+    schedule->give_back.at_ms = XV_NEVER;
+    queue_give_back(queue);
 }

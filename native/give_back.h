@@ -10,4 +10,15 @@
  */
 void queue_give_back(struct xv_queue *queue);
 
+/** give_back_moved() - A queue has moved @frames: it may need its pages for more. */
+void give_back_moved(struct xv_queue *queue, uint32_t frames);
+
+/**
+ * give_back_idle() - A queue has nothing to move: queue_give_back(), if it is time.
+ *
+ * It is when next to nothing was moved for a second; schedule.give_back says when to
+ * call this again.
+ */
+void give_back_idle(struct xv_queue *queue);
+
 #endif

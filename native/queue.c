@@ -68,7 +68,7 @@ static void queue_init(struct xv_queue *queue, enum xv_role role,
         .stats = stats,
         .schedule = {.tap_readable = true,
                      .tap_writable = true,
-                     .give_back_ms = XV_NEVER},
+                     .give_back.at_ms = XV_NEVER},
     };
     if (!peer->sg) /* the extra-info is a second slot */
         queue->peer.gso_tcpv4 = queue->peer.gso_tcpv6 = false;

@@ -17,6 +17,7 @@
 #include "gnttab.h"
 #include "lateeoi.h"
 #include "offload.h"
+#include "polling.h"
 #include "ring.h"
 #include "rx_stall.h"
 #include "xenvirt.h"
@@ -92,14 +93,17 @@ enum xv_counter {
 
 enum xv_role { XV_FRONT, XV_BACK };
 
+/* When the pages of a queue go back to the system: give_back.h. */
+struct xv_give_back {
+    uint64_t at_ms; /* or XV_NEVER */
+    uint32_t moved; /* frames, since that was set */
+};
+
 /* What the worker knows of a queue. */
 struct xv_schedule {
     struct xv_queue *next;
-    uint64_t poll_ns;            /* how long to look for more before sleeping */
-    uint64_t idle_since_ns;      /* 0: it is not polling */
-    uint64_t slept_at_ns;        /* 0: it has learned from its last sleep */
-    uint64_t give_back_ms;       /* when its pages go back to the system, or XV_NEVER */
-    uint32_t moved;              /* frames, since give_back_ms was set */
+    struct xv_polling polling;
+    struct xv_give_back give_back;
     uint64_t now_ms;             /* what the hops take for the time */
     struct xv_queue *timer_next; /* in the worker's timers */
     uint64_t timer_ms;

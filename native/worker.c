@@ -18,58 +18,25 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "give_back.h"
+#include "orders.h"
 #include "scheduling.h"
 #include "settle.h"
 #include "timers.h"
 
 #define EVENTS_MAX 64
 
-/* The shortest poll that is worth more than going to sleep. */
-#define POLL_MIN_NS 4000u
-
-/* A sched_yield() that took this long let somebody else run. */
-#define GAVE_WAY_NS 10000u
-
 #define NS_PER_MS 1000000u
-
-/* A queue that has moved next to nothing for so long gives its pages back. */
-#define GIVE_BACK_MS 1000u
-#define NEXT_TO_NOTHING 64u
-
-enum command {
-    COMMAND_NONE,
-    COMMAND_ADD,
-    COMMAND_REMOVE,
-    COMMAND_SET_CREDIT,
-    COMMAND_SETTLE,
-    COMMAND_STOP,
-};
-
-struct order {
-    enum command command;
-    struct xv_queue *subject;
-    uint64_t bytes; /* of COMMAND_SET_CREDIT */
-    uint64_t usec;
-    bool held; /* of COMMAND_SETTLE */
-};
 
 struct xv_worker {
     pthread_t thread;
     int epoll_fd;
-    int command_fd; /* eventfd: a command waits */
     int changed_fd; /* eventfd: a queue broke, stalled, is ready again, or settled */
     uint64_t poll_max_ns;
 
-    /* One command at a time, from any thread. */
-    pthread_mutex_t lock;
-    pthread_mutex_t callers;
-    pthread_cond_t done;
-    struct order order;
-    int result;
+    struct xv_orders orders;
 
     struct xv_queue *active; /* the worker's own from here on */
     struct xv_timers timers;
@@ -78,7 +45,7 @@ struct xv_worker {
 
 /*
  * What an epoll event belongs to: a queue, and in the lowest bits of the pointer
- * which descriptor of it; NULL is the command eventfd.
+ * which descriptor of it; NULL is the eventfd of the orders.
  */
 enum tag { TAG_TX_EVTCHN, TAG_RX_EVTCHN, TAG_TAP, TAG_MASK };
 
@@ -177,60 +144,36 @@ static int remove_queue(struct xv_worker *worker, struct xv_queue *queue)
     return 0;
 }
 
-/* Carry out the waiting command and let its caller go on. */
-static void run_command(struct xv_worker *worker)
+/* Return: for who gave the order. */
+static int carry_out(void *context, const struct xv_order *order)
 {
-    uint64_t count;
+    struct xv_worker *worker = context;
 
-    if (read(worker->command_fd, &count, sizeof(count)) < 0)
-        return;
-    pthread_mutex_lock(&worker->lock);
-    switch (worker->order.command) {
-    case COMMAND_ADD:
-        worker->result = add(worker, worker->order.subject);
-        break;
-    case COMMAND_REMOVE:
-        worker->result = remove_queue(worker, worker->order.subject);
-        break;
-    case COMMAND_SET_CREDIT:
-        xv_queue_set_credit(worker->order.subject, worker->order.bytes,
-                            worker->order.usec);
-        activate(worker, worker->order.subject);
-        break;
-    case COMMAND_SETTLE:
-        queue_settle(worker->order.subject, worker->order.held);
-        activate(worker, worker->order.subject);
-        break;
-    case COMMAND_STOP:
+    switch (order->verb) {
+    case ORDER_ADD:
+        return add(worker, order->queue);
+    case ORDER_REMOVE:
+        return remove_queue(worker, order->queue);
+    case ORDER_SET_CREDIT:
+        xv_queue_set_credit(order->queue, order->bytes, order->usec);
+        activate(worker, order->queue);
+        return 0;
+    case ORDER_SETTLE:
+        queue_settle(order->queue, order->held);
+        activate(worker, order->queue);
+        return 0;
+    case ORDER_STOP:
         worker->stopping = true;
-        break;
-    case COMMAND_NONE:
+        return 0;
+    case ORDER_NONE:
         break;
     }
-    worker->order.command = COMMAND_NONE;
-    pthread_cond_signal(&worker->done);
-    pthread_mutex_unlock(&worker->lock);
+    return 0;
 }
 
-static uint64_t clock_ns(void)
+static uint64_t now_ms(void)
 {
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
-}
-
-/* A queue that sleeps no longer than a poll may last had better polled. */
-static void learn_from_sleep(const struct xv_worker *worker, struct xv_schedule *schedule)
-{
-    if (schedule->slept_at_ns == 0 || worker->poll_max_ns == 0)
-        return;
-    if (clock_ns() - schedule->slept_at_ns < worker->poll_max_ns) {
-        schedule->poll_ns = 2 * schedule->poll_ns + POLL_MIN_NS;
-        if (schedule->poll_ns > worker->poll_max_ns)
-            schedule->poll_ns = worker->poll_max_ns;
-    }
-    schedule->slept_at_ns = 0;
+    return polling_clock_ns() / NS_PER_MS;
 }
 
 static void handle_event(struct xv_worker *worker,
@@ -253,7 +196,7 @@ static void handle_event(struct xv_worker *worker,
                            event->events & EPOLLOUT);
     }
     queue_count(queue, XV_wakeups, 1);
-    learn_from_sleep(worker, &queue->schedule);
+    polling_woken(&queue->schedule.polling, worker->poll_max_ns);
     activate(worker, queue);
 }
 
@@ -286,27 +229,6 @@ static int run_turn(struct xv_queue *queue)
     return frames;
 }
 
-/*
- * Wait a moment for more work without sleeping, which saves a notification and a
- * wake-up. How long is learned: nothing if that was in vain, or if somebody else wants
- * the CPU. Return: whether to look again.
- */
-static bool poll_on(struct xv_schedule *schedule)
-{
-    uint64_t before = clock_ns();
-
-    if (schedule->idle_since_ns == 0)
-        schedule->idle_since_ns = before;
-    if (before - schedule->idle_since_ns >= schedule->poll_ns) {
-        schedule->poll_ns /= 2;
-        return false;
-    }
-    sched_yield();
-    if (clock_ns() - before > GAVE_WAY_NS)
-        schedule->poll_ns = 0;
-    return true;
-}
-
 /* Before a queue sleeps: is its peer to be heard again at once? */
 static void judge_events(const struct xv_worker *worker, struct xv_queue *queue)
 {
@@ -315,53 +237,27 @@ static void judge_events(const struct xv_worker *worker, struct xv_queue *queue)
     set_deaf(worker, queue, queue->eoi.until_ms != 0);
 }
 
-/* After @frames were moved. */
-static void keep_pages(struct xv_schedule *schedule, uint32_t frames)
-{
-    if (schedule->give_back_ms == XV_NEVER) {
-        schedule->give_back_ms = schedule->now_ms + GIVE_BACK_MS;
-        schedule->moved = 0;
-    }
-    schedule->moved += frames;
-}
-
-/* With nothing to move. */
-static void give_pages_back(struct xv_queue *queue)
-{
-    struct xv_schedule *schedule = &queue->schedule;
-
-    if (schedule->now_ms < schedule->give_back_ms)
-        return;
-    if (schedule->moved > NEXT_TO_NOTHING) {
-        schedule->give_back_ms = schedule->now_ms + GIVE_BACK_MS;
-        schedule->moved = 0;
-        return;
-    }
-    schedule->give_back_ms = XV_NEVER;
-    queue_give_back(queue);
-}
-
 /* Run a queue. Return: false when it is armed and can sleep. */
 static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
 {
-    struct xv_schedule *schedule = &queue->schedule;
+    struct xv_polling *polling = &queue->schedule.polling;
     int frames;
 
-    xv_queue_set_now(queue, clock_ns() / NS_PER_MS);
+    xv_queue_set_now(queue, now_ms());
     frames = run_turn(queue);
     if (frames > 0) {
-        schedule->idle_since_ns = 0;
-        keep_pages(schedule, (uint32_t)frames);
+        polling_over(polling);
+        give_back_moved(queue, (uint32_t)frames);
         return true;
     }
-    if (schedule->poll_ns > 0 && poll_on(schedule))
+    if (polling_on(polling))
         return true;
-    schedule->idle_since_ns = 0;
-    give_pages_back(queue);
+    polling_over(polling);
+    give_back_idle(queue);
     judge_events(worker, queue);
     if (xv_queue_arm(queue))
         return true;
-    schedule->slept_at_ns = clock_ns();
+    polling_sleeps(polling);
     return false;
 }
 
@@ -369,7 +265,7 @@ static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
 static uint64_t next_deadline(struct xv_queue *queue)
 {
     uint64_t hops = xv_queue_deadline(queue);
-    uint64_t own = queue->schedule.give_back_ms;
+    uint64_t own = queue->schedule.give_back.at_ms;
     uint64_t heard = queue->eoi.until_ms == 0 ? XV_NEVER : queue->eoi.until_ms;
 
     if (own > heard)
@@ -410,13 +306,12 @@ static void run_late(void *worker, struct xv_queue *queue)
 /* For how long to sleep, when some queue has to run at a time. As epoll_wait(). */
 static int time_to_sleep(struct xv_worker *worker)
 {
-    uint64_t now_ms;
-
     if (worker->timers.next_ms != XV_NEVER) {
-        now_ms = clock_ns() / NS_PER_MS;
-        timers_run(&worker->timers, now_ms, run_late, worker);
+        uint64_t now = now_ms();
+
+        timers_run(&worker->timers, now, run_late, worker);
         if (!worker->active)
-            return timers_wait_ms(&worker->timers, now_ms);
+            return timers_wait_ms(&worker->timers, now);
     }
     return worker->active ? 0 : -1;
 }
@@ -428,7 +323,7 @@ static void *worker_main(void *arg)
 
     scheduling_shorten_turns();
     while (!worker->stopping) {
-        bool commanded = false;
+        bool ordered = false;
         int n = epoll_wait(worker->epoll_fd, events, EVENTS_MAX,
                            time_to_sleep(worker));
 
@@ -436,33 +331,14 @@ static void *worker_main(void *arg)
             if (events[i].data.ptr)
                 handle_event(worker, &events[i]);
             else
-                commanded = true;
+                ordered = true;
         }
         /* Last: a removed queue may be named by an event of the same batch. */
-        if (commanded)
-            run_command(worker);
+        if (ordered)
+            orders_take(&worker->orders, carry_out, worker);
         run_active(worker);
     }
     return NULL;
-}
-
-static int command(struct xv_worker *worker, const struct order *order)
-{
-    const uint64_t one = 1;
-    int ret;
-
-    pthread_mutex_lock(&worker->callers);
-    pthread_mutex_lock(&worker->lock);
-    worker->order = *order;
-    worker->result = 0;
-    ret = write(worker->command_fd, &one, sizeof(one)) < 0 ? -errno : 0;
-    while (ret == 0 && worker->order.command != COMMAND_NONE)
-        pthread_cond_wait(&worker->done, &worker->lock);
-    if (ret == 0)
-        ret = worker->result;
-    pthread_mutex_unlock(&worker->lock);
-    pthread_mutex_unlock(&worker->callers);
-    return ret;
 }
 
 /* Signals are the event loop's business: the thread is born with all blocked. */
@@ -485,8 +361,6 @@ static void close_fds(const struct xv_worker *worker)
 {
     if (worker->epoll_fd >= 0)
         close(worker->epoll_fd);
-    if (worker->command_fd >= 0)
-        close(worker->command_fd);
     if (worker->changed_fd >= 0)
         close(worker->changed_fd);
 }
@@ -500,29 +374,28 @@ int xv_worker_create(const char *name, int cpu, uint32_t poll_max_us,
     if (!new)
         return -ENOMEM;
     new->poll_max_ns = (uint64_t)poll_max_us * 1000;
-    pthread_mutex_init(&new->lock, NULL);
-    pthread_mutex_init(&new->callers, NULL);
-    pthread_cond_init(&new->done, NULL);
     timers_init(&new->timers);
+    ret = orders_init(&new->orders);
+    if (ret < 0)
+        goto err_free;
     new->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    new->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     new->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (new->epoll_fd < 0 || new->command_fd < 0 || new->changed_fd < 0) {
-        ret = -errno;
-        goto err;
-    }
-    ret = watch(new, new->command_fd, EPOLLIN, NULL, 0);
+    ret = new->epoll_fd < 0 || new->changed_fd < 0 ? -errno : 0;
+    if (ret == 0)
+        ret = watch(new, new->orders.fd, EPOLLIN, NULL, 0);
     if (ret == 0)
         ret = start_thread(new, name);
     if (ret < 0)
-        goto err;
+        goto err_close;
     if (cpu >= 0 && cpu < CPU_SETSIZE)
         scheduling_stay_on(new->thread, cpu);
     *worker = new;
     return 0;
 
-err:
+err_close:
     close_fds(new);
+    orders_destroy(&new->orders);
+err_free:
     free(new);
     return ret;
 }
@@ -531,12 +404,10 @@ void xv_worker_destroy(struct xv_worker *worker)
 {
     if (!worker)
         return;
-    command(worker, &(struct order){.command = COMMAND_STOP});
+    orders_give(&worker->orders, &(struct xv_order){.verb = ORDER_STOP});
     pthread_join(worker->thread, NULL);
     close_fds(worker);
-    pthread_cond_destroy(&worker->done);
-    pthread_mutex_destroy(&worker->callers);
-    pthread_mutex_destroy(&worker->lock);
+    orders_destroy(&worker->orders);
     free(worker);
 }
 
@@ -547,27 +418,28 @@ int xv_worker_changed_fd(struct xv_worker *worker)
 
 int xv_worker_add(struct xv_worker *worker, struct xv_queue *queue)
 {
-    return command(worker, &(struct order){.command = COMMAND_ADD, .subject = queue});
+    return orders_give(&worker->orders,
+                       &(struct xv_order){.verb = ORDER_ADD, .queue = queue});
 }
 
 int xv_worker_remove(struct xv_worker *worker, struct xv_queue *queue)
 {
-    return command(
-        worker, &(struct order){.command = COMMAND_REMOVE, .subject = queue});
+    return orders_give(&worker->orders,
+                       &(struct xv_order){.verb = ORDER_REMOVE, .queue = queue});
 }
 
 int xv_worker_set_credit(struct xv_worker *worker, struct xv_queue *queue,
                          uint64_t bytes, uint64_t usec)
 {
-    return command(worker, &(struct order){.command = COMMAND_SET_CREDIT,
-                                           .subject = queue,
-                                           .bytes = bytes,
-                                           .usec = usec});
+    return orders_give(&worker->orders, &(struct xv_order){.verb = ORDER_SET_CREDIT,
+                                                           .queue = queue,
+                                                           .bytes = bytes,
+                                                           .usec = usec});
 }
 
 int xv_worker_settle(struct xv_worker *worker, struct xv_queue *queue, bool held)
 {
-    return command(worker, &(struct order){.command = COMMAND_SETTLE,
-                                           .subject = queue,
-                                           .held = held});
+    return orders_give(
+        &worker->orders,
+        &(struct xv_order){.verb = ORDER_SETTLE, .queue = queue, .held = held});
 }

@@ -210,7 +210,8 @@ int xv_front_tx(struct xv_queue *base, int budget)
     struct xv_front_queue *queue = queue_front(base);
     int frames = 0;
 
-    if (base->settling.on && !queue_broken(base))
+    /* Early: whoever sends little has one page to be in the cache, not the ring's 256. */
+    if (!queue_broken(base) && (base->schedule.tap_readable || base->settling.on))
         front_tx_take_responses(queue);
     while (frames < budget && !queue_broken(base)) {
         if (!has_room(queue)) {

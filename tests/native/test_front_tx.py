@@ -226,6 +226,16 @@ def test_a_refused_frame_is_counted_and_its_page_used_again(
         assert counted[counter] > 300
 
 
+def test_lone_frames_use_one_page_again_and_again(back: ScriptedBack) -> None:
+    """It is in the cache, and the 255 others need not be there at all."""
+    grefs = set()
+    for _ in range(20):
+        (request,) = requests(sent(back, plain()))
+        grefs.add(request.gref)
+        back.answer(TxResponse(request.id, 0))
+    assert len(grefs) == 1
+
+
 def test_pages_come_back_in_whatever_order_they_are_answered(
     back: ScriptedBack,
 ) -> None:

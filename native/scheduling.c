@@ -3,6 +3,7 @@
 #include "scheduling.h"
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -23,23 +24,26 @@ struct scheduling {
     uint64_t period;
 };
 
-void scheduling_shorten_turns(void)
-{
-    struct scheduling scheduling = {
-        .size = sizeof(scheduling),
-        .policy = SCHED_OTHER,
-        .nice = getpriority(PRIO_PROCESS, 0),
-        .runtime = SLICE_NS,
-    };
-
-    syscall(SYS_sched_setattr, 0, &scheduling, 0);
-}
-
-void scheduling_stay_on(pthread_t thread, int cpu)
+static void stay_on(int cpu)
 {
     cpu_set_t set;
 
     CPU_ZERO(&set);
     CPU_SET((unsigned)cpu, &set);
-    pthread_setaffinity_np(thread, sizeof(set), &set);
+    sched_setaffinity(0, sizeof(set), &set);
+}
+
+void scheduling_begin(int cpu)
+{
+    bool shares = cpu >= 0 && cpu < CPU_SETSIZE;
+    struct scheduling scheduling = {
+        .size = sizeof(scheduling),
+        .policy = shares ? SCHED_BATCH : SCHED_OTHER,
+        .nice = getpriority(PRIO_PROCESS, 0),
+        .runtime = SLICE_NS,
+    };
+
+    syscall(SYS_sched_setattr, 0, &scheduling, 0);
+    if (shares)
+        stay_on(cpu);
 }

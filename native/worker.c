@@ -13,7 +13,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -32,6 +31,7 @@
 
 struct xv_worker {
     pthread_t thread;
+    int cpu; /* negative: any */
     int epoll_fd;
     int changed_fd; /* eventfd: a queue broke, stalled, is ready again, or settled */
     uint64_t poll_max_ns;
@@ -321,7 +321,7 @@ static void *worker_main(void *arg)
     struct xv_worker *worker = arg;
     struct epoll_event events[EVENTS_MAX];
 
-    scheduling_shorten_turns();
+    scheduling_begin(worker->cpu);
     while (!worker->stopping) {
         bool ordered = false;
         int n = epoll_wait(worker->epoll_fd, events, EVENTS_MAX,
@@ -373,6 +373,7 @@ int xv_worker_create(const char *name, int cpu, uint32_t poll_max_us,
 
     if (!new)
         return -ENOMEM;
+    new->cpu = cpu;
     new->poll_max_ns = (uint64_t)poll_max_us * 1000;
     timers_init(&new->timers);
     ret = orders_init(&new->orders);
@@ -387,8 +388,6 @@ int xv_worker_create(const char *name, int cpu, uint32_t poll_max_us,
         ret = start_thread(new, name);
     if (ret < 0)
         goto err_close;
-    if (cpu >= 0 && cpu < CPU_SETSIZE)
-        scheduling_stay_on(new->thread, cpu);
     *worker = new;
     return 0;
 

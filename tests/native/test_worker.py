@@ -43,20 +43,25 @@ def readable(fd: int, timeout_s: float = PATIENCE_S) -> bool:
     return bool(select.select([fd], [], [], timeout_s)[0])
 
 
-def cpu_ns(thread: str) -> int:
-    """The CPU time that a thread of ours has used, by its name."""
+def task_of(thread: str) -> Path:
+    """The directory in /proc of a thread of ours, by its name."""
     for task in Path("/proc/self/task").iterdir():
         # Some other one may be about to end.
         with suppress(FileNotFoundError, ProcessLookupError):
             if (task / "comm").read_text() == f"{thread}\n":
-                return int((task / "schedstat").read_text().split()[0])
+                return task
     raise LookupError(thread)
+
+
+def cpu_ns(thread: str) -> int:
+    """The CPU time that a thread of ours has used, by its name."""
+    return int((task_of(thread) / "schedstat").read_text().split()[0])
 
 
 def has_thread(name: str) -> bool:
     """Whether one of our threads is called so."""
     try:
-        return cpu_ns(name) >= 0
+        return task_of(name).exists()
     except LookupError:
         return False
 
@@ -321,3 +326,19 @@ def test_the_thread_bears_its_name_and_ends() -> None:
     deadline = time.monotonic() + PATIENCE_S
     while has_thread("a-name-of-more-"):
         assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_worker_that_shares_a_cpu_lets_its_peer_finish(
+    stack: ExitStack, shares: bool
+) -> None:
+    """Which is SCHED_BATCH: who is woken does not push aside who runs (sched(7))."""
+    cpus = os.sched_getaffinity(0)
+    cpu = min(cpus) if shares else None
+    worker = Worker("placed", cpu=cpu)
+    stack.callback(worker.close)
+    run_by(stack, worker, Pair(stack).front.queue)  # which it does once it is placed
+    tid = int(task_of("placed").name)
+    assert os.sched_getaffinity(tid) == ({cpu} if shares else cpus)
+    policy = os.SCHED_BATCH if shares else os.SCHED_OTHER
+    assert os.sched_getscheduler(tid) == policy

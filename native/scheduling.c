@@ -3,8 +3,6 @@
 #include "scheduling.h"
 
 #include <sched.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,8 +10,16 @@
 /* The shortest turn that Linux allows. */
 #define SLICE_NS 100000u
 
+/*
+ * Frames between two sleeps: so many are worth waiting for more, so few are not, and what
+ * exceeds the last is not remembered, or a burst would be for long.
+ */
+#define MANY 8u
+#define FEW 4u
+#define FRAMES_MAX 64u
+
 /* What sched_setattr(2) takes, which the C library does not declare. */
-struct scheduling {
+struct scheduling_attr {
     uint32_t size;
     uint32_t policy;
     uint64_t flags;
@@ -33,17 +39,38 @@ static void stay_on(int cpu)
     sched_setaffinity(0, sizeof(set), &set);
 }
 
-void scheduling_begin(int cpu)
+static void set_policy(uint32_t policy)
 {
-    bool shares = cpu >= 0 && cpu < CPU_SETSIZE;
-    struct scheduling scheduling = {
-        .size = sizeof(scheduling),
-        .policy = shares ? SCHED_BATCH : SCHED_OTHER,
+    struct scheduling_attr attr = {
+        .size = sizeof(attr),
+        .policy = policy,
         .nice = getpriority(PRIO_PROCESS, 0),
         .runtime = SLICE_NS,
     };
 
-    syscall(SYS_sched_setattr, 0, &scheduling, 0);
-    if (shares)
+    syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+void scheduling_begin(struct xv_scheduling *scheduling, int cpu)
+{
+    *scheduling = (struct xv_scheduling){.shares = cpu >= 0 && cpu < CPU_SETSIZE};
+    set_policy(SCHED_OTHER);
+    if (scheduling->shares)
         stay_on(cpu);
+}
+
+void scheduling_sleeps(struct xv_scheduling *scheduling, uint32_t frames)
+{
+    uint32_t average = scheduling->average;
+    bool many;
+
+    if (!scheduling->shares)
+        return;
+    average = average - average / 4 + 4 * (frames < FRAMES_MAX ? frames : FRAMES_MAX);
+    scheduling->average = average;
+    many = average >= 16 * (scheduling->patient ? FEW : MANY);
+    if (many == scheduling->patient)
+        return;
+    scheduling->patient = many;
+    set_policy(many ? SCHED_BATCH : SCHED_OTHER);
 }

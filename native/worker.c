@@ -40,6 +40,8 @@ struct xv_worker {
 
     struct xv_queue *active; /* the worker's own from here on */
     struct xv_timers timers;
+    struct xv_scheduling scheduling;
+    uint32_t frames; /* moved since it slept last */
     bool stopping;
 };
 
@@ -238,7 +240,7 @@ static void judge_events(const struct xv_worker *worker, struct xv_queue *queue)
 }
 
 /* Run a queue. Return: false when it is armed and can sleep. */
-static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
+static bool keep_running(struct xv_worker *worker, struct xv_queue *queue)
 {
     struct xv_polling *polling = &queue->schedule.polling;
     int frames;
@@ -248,6 +250,7 @@ static bool keep_running(const struct xv_worker *worker, struct xv_queue *queue)
     if (frames > 0) {
         polling_over(polling);
         give_back_moved(queue, (uint32_t)frames);
+        worker->frames += (uint32_t)frames;
         return true;
     }
     if (polling_on(polling))
@@ -306,14 +309,19 @@ static void run_late(void *worker, struct xv_queue *queue)
 /* For how long to sleep, when some queue has to run at a time. As epoll_wait(). */
 static int time_to_sleep(struct xv_worker *worker)
 {
+    int wait_ms = -1;
+
     if (worker->timers.next_ms != XV_NEVER) {
         uint64_t now = now_ms();
 
         timers_run(&worker->timers, now, run_late, worker);
-        if (!worker->active)
-            return timers_wait_ms(&worker->timers, now);
+        wait_ms = timers_wait_ms(&worker->timers, now);
     }
-    return worker->active ? 0 : -1;
+    if (worker->active)
+        return 0;
+    scheduling_sleeps(&worker->scheduling, worker->frames);
+    worker->frames = 0;
+    return wait_ms;
 }
 
 static void *worker_main(void *arg)
@@ -321,7 +329,7 @@ static void *worker_main(void *arg)
     struct xv_worker *worker = arg;
     struct epoll_event events[EVENTS_MAX];
 
-    scheduling_begin(worker->cpu);
+    scheduling_begin(&worker->scheduling, worker->cpu);
     while (!worker->stopping) {
         bool ordered = false;
         int n = epoll_wait(worker->epoll_fd, events, EVENTS_MAX,

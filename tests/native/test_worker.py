@@ -329,7 +329,7 @@ def test_the_thread_bears_its_name_and_ends() -> None:
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_a_worker_that_shares_a_cpu_lets_its_peer_finish(
+def test_a_worker_that_shares_a_cpu_lets_its_peer_finish_while_there_is_much_to_do(
     stack: ExitStack, shares: bool
 ) -> None:
     """Which is SCHED_BATCH: who is woken does not push aside who runs (sched(7))."""
@@ -337,8 +337,25 @@ def test_a_worker_that_shares_a_cpu_lets_its_peer_finish(
     cpu = min(cpus) if shares else None
     worker = Worker("placed", cpu=cpu)
     stack.callback(worker.close)
-    run_by(stack, worker, Pair(stack).front.queue)  # which it does once it is placed
+    pair = Pair(stack)
+    for seed in range(64):
+        pair.front.tap.send(plain(seed=seed))
+    run_by(stack, worker, pair.front.queue)
     tid = int(task_of("placed").name)
+
+    def sent(frames: int) -> None:
+        wait_for(
+            lambda: pair.front.counted("tx_packets") == {"tx_packets": frames},
+            worker.changed_fd,
+        )
+
+    def has(policy: int) -> None:
+        wait_for(lambda: os.sched_getscheduler(tid) == policy, worker.changed_fd)
+
+    sent(64)
+    has(os.SCHED_BATCH if shares else os.SCHED_OTHER)
     assert os.sched_getaffinity(tid) == ({cpu} if shares else cpus)
-    policy = os.SCHED_BATCH if shares else os.SCHED_OTHER
-    assert os.sched_getscheduler(tid) == policy
+    for lone in range(16):
+        pair.front.tap.send(plain())
+        sent(64 + lone + 1)
+    has(os.SCHED_OTHER)

@@ -1,17 +1,20 @@
 # shellcheck shell=bash
 #
-# Commands that run beside the steps of a script, and are all ended when it ends;
+# Commands that run beside the steps of a script, and are all told to end when it ends;
 # sourced under `set -euo pipefail`. It takes the script's trap on EXIT.
 
 beside_output=$(mktemp -d)
 declare -A beside_pid
 
 # beside NAME COMMAND...: run it until `joined NAME`, in a process group of its own, as
-# what it starts is to end with it.
+# what it starts is to end with it; but not in a session of its own, among whose processes
+# alone `nice` would count (sched(7), autogroups).
 beside() {
     local name=$1
     shift
-    setsid "$@" >"$beside_output/$name" 2>&1 &
+    set -m
+    "$@" </dev/null >"$beside_output/$name" 2>&1 &
+    set +m
     beside_pid[$name]=$!
 }
 
@@ -32,6 +35,6 @@ end_beside() {
         # Both, as it may not have its group yet.
         kill -- "-$pid" "$pid" 2>/dev/null || true
     done
-    rm -rf "$beside_output"
+    rm -rf "$beside_output" || true
 }
 trap end_beside EXIT

@@ -17,6 +17,7 @@ def script(body: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
+        timeout=30,
     )
 
 
@@ -43,11 +44,19 @@ def test_one_that_has_ended_without_being_joined_does_no_harm(tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_nice_counts_for_it(tmp_path: Path) -> None:
+    """It does among the processes of one session (sched(7), autogroups)."""
+    session = 'cut -d " " -f 6 /proc/$$/stat'
+    done = script(f"beside one sh -c '{session}'; joined one; {session}", tmp_path)
+    theirs, ours = done.stdout.splitlines()
+    assert theirs == ours
+
+
 @pytest.mark.parametrize("end", ["exit 3", "kill $$"])
 def test_what_a_command_started_ends_with_the_script(tmp_path: Path, end: str) -> None:
     started = tmp_path / "started"
     body = (
-        f"beside one sh -c 'sleep 1000 & echo $! >{started}.new; mv {started}.new "
+        f"beside one sh -c 'sleep 60 & echo $! >{started}.new; mv {started}.new "
         f"{started}; wait'\nuntil [ -e {started} ]; do sleep 0.01; done; {end}"
     )
     done = script(body, tmp_path)

@@ -32,7 +32,7 @@ static inline void polling_over(struct xv_polling *polling)
     polling->idle_since_ns = 0;
 }
 
-/** polling_sleeps() - The queue is armed, and a descriptor has to wake it. */
+/** polling_sleeps() - The queue is armed, and does not run until something wakes it. */
 void polling_sleeps(struct xv_polling *polling);
 
 /**

@@ -12,11 +12,11 @@
 
 /*
  * Frames between two sleeps: so many are worth waiting for more, so few are not, and what
- * exceeds the last is not remembered, or a burst would be for long.
+ * exceeds the last is not remembered: the third lone frame after a burst does not wait.
  */
 #define MANY 8u
 #define FEW 4u
-#define FRAMES_MAX 64u
+#define FRAMES_MAX 16u
 
 /* What sched_setattr(2) takes, which the C library does not declare. */
 struct scheduling_attr {
@@ -30,13 +30,13 @@ struct scheduling_attr {
     uint64_t period;
 };
 
-static void stay_on(int cpu)
+static bool stay_on(int cpu)
 {
     cpu_set_t set;
 
     CPU_ZERO(&set);
     CPU_SET((unsigned)cpu, &set);
-    sched_setaffinity(0, sizeof(set), &set);
+    return sched_setaffinity(0, sizeof(set), &set) == 0;
 }
 
 static void set_policy(uint32_t policy)
@@ -53,10 +53,10 @@ static void set_policy(uint32_t policy)
 
 void scheduling_begin(struct xv_scheduling *scheduling, int cpu)
 {
-    *scheduling = (struct xv_scheduling){.shares = cpu >= 0 && cpu < CPU_SETSIZE};
+    *scheduling = (struct xv_scheduling){
+        .shares = cpu >= 0 && cpu < CPU_SETSIZE && stay_on(cpu),
+    };
     set_policy(SCHED_OTHER);
-    if (scheduling->shares)
-        stay_on(cpu);
 }
 
 void scheduling_sleeps(struct xv_scheduling *scheduling, uint32_t frames)
@@ -66,7 +66,7 @@ void scheduling_sleeps(struct xv_scheduling *scheduling, uint32_t frames)
 
     if (!scheduling->shares)
         return;
-    average = average - average / 4 + 4 * (frames < FRAMES_MAX ? frames : FRAMES_MAX);
+    average = average / 2 + 8 * (frames < FRAMES_MAX ? frames : FRAMES_MAX);
     scheduling->average = average;
     many = average >= 16 * (scheduling->patient ? FEW : MANY);
     if (many == scheduling->patient)

@@ -30,7 +30,7 @@ void scheduling_begin(struct xv_scheduling *scheduling, int cpu);
  *
  * While there is much to do each time, a worker that shares its CPU does not push aside
  * who runs there when it is woken (SCHED_BATCH, sched(7)): its peer does what it has begun,
- * and it has more to do at once then. A lone frame is not to wait for that.
+ * and it has more to do at once then. Lone frames, but the first few, do not wait for that.
  */
 void scheduling_sleeps(struct xv_scheduling *scheduling, uint32_t frames);
 

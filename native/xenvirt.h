@@ -284,7 +284,8 @@ struct xv_worker;
 /**
  * xv_worker_create() - Start a thread that sleeps until a queue has work.
  * @name:	For `ps -L`, at most 15 bytes
- * @cpu:	The only one that it runs on, or -1: where it likes
+ * @cpu:	The one that it shares with its peer's worker, and stays on if it may, from the
+ *		first order on; or -1: it runs where it likes
  * @poll_max_us: How long a queue is looked at, at most, before the thread sleeps
  * @worker:	New object (output), for xv_worker_destroy()
  */

@@ -159,14 +159,14 @@ static int carry_out(void *context, const struct xv_order *order)
     case ORDER_SET_CREDIT:
         xv_queue_set_credit(order->queue, order->bytes, order->usec);
         activate(worker, order->queue);
-        return 0;
+        break;
     case ORDER_SETTLE:
         queue_settle(order->queue, order->held);
         activate(worker, order->queue);
-        return 0;
+        break;
     case ORDER_STOP:
         worker->stopping = true;
-        return 0;
+        break;
     case ORDER_NONE:
         break;
     }
